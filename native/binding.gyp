@@ -1,0 +1,31 @@
+# The addon, built by mount-scripts/build-native. It lives here and not at the root, where npm would build it by itself.
+# Every .cc of the four folders belongs to it; only addon*.cc may include Node's headers.
+{
+  'targets': [
+    {
+      'target_name': 'siteswap',
+      'sources': [
+        '<!@(node -p "[\'.\',\'fuse\',\'overlay\',\'process\',\'sys\'].flatMap(d => require(\'fs\').readdirSync(d).filter(f => f.endsWith(\'.cc\')).sort().map(f => d === \'.\' ? f : d + \'/\' + f)).join(\' \')")',
+      ],
+      'include_dirs': [
+        '.',
+        '<!(node -p "require(\'node-addon-api\').include_dir")',
+      ],
+      # Node-API calls report by status; the standard library may still throw (bad_alloc), and handlers catch that.
+      'defines': ['NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NAPI_VERSION=8', '_FILE_OFFSET_BITS=64'],
+      'cflags!': ['-O3'],
+      'cflags_cc!': ['-fno-exceptions', '-std=gnu++14', '-std=gnu++17', '-std=gnu++20', '-O3'],
+      'cflags_cc': [
+        '-std=c++20',
+        '-fexceptions',
+        '-O2',
+        '-g',
+        '-Wall',
+        '-Wextra',
+        '-Wno-unused-parameter',
+        '-fvisibility=hidden',
+      ],
+      'ldflags': ['-pthread'],
+    },
+  ],
+}
