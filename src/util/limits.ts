@@ -1,0 +1,21 @@
+/** Every bound and waiting time in one place. */
+
+/** Each server start owns this many inode numbers: [n * span, (n + 1) * span), n >= 1. */
+export const INO_SPAN = 2n ** 32n;
+/** Each server start owns this many transaction numbers, so they are never used twice. */
+export const TRANSACTION_SPAN = 2 ** 20;
+
+/** How long new readers wait for the decision about an installer that has exited. */
+export const BARRIER_MS = 60_000;
+/** A program that is no installer commits when it has changed nothing for so long. */
+export const QUIET_MS = 2_000;
+export const QUIET_POLL_MS = 250;
+
+export const MAX_MESSAGE_BYTES = 1 << 20;
+export const MAX_CONNECTIONS = 64;
+export const REQUEST_TIMEOUT_MS = 10_000;
+/** From spawning the server until it serves. */
+export const SERVER_START_TIMEOUT_MS = 30_000;
+
+/** Differences that are named when the lower has changed. */
+export const LOWER_CHANGES_SHOWN = 5;
