@@ -1,0 +1,97 @@
+/**
+ * Runs the tests: `tsx test/run.ts [group…]`; without a group, all of them. Called by the npm scripts `test*` and `lint`.
+ *
+ * A group is a folder of `test/`. All files go to one run of node's test runner, so that there is one summary, and it is
+ * the last thing printed when all is well. Afterwards nothing may be left: no mount, no process (found by a mark in its
+ * environment). What is left is named, removed, and fails the run.
+ * Without /dev/fuse the groups that mount can't run: that is an error unless SITESWAP_TEST_SKIP_FUSE=1.
+ */
+
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { cleanUp, findLeftovers, fuseMounts, RUN_MARK } from './helpers/leftovers.js';
+
+const GROUPS = [
+  'lint',
+  'native',
+  'unit',
+  'property',
+  'fake-kernel',
+  'cli',
+  'crash',
+  'conformance',
+  'installers',
+  'stress',
+] as const;
+const MOUNTING = new Set<string>(['crash', 'conformance', 'installers', 'stress']);
+const FILE_TIMEOUT_MS = 15 * 60_000;
+
+function testFiles(group: string): string[] {
+  const directory = join('test', group);
+  if (!existsSync(directory)) return [];
+  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.test.ts'))
+    .map((name) => join(directory, name))
+    .sort();
+}
+
+function fuseProblem(): string | null {
+  try {
+    closeSync(openSync('/dev/fuse', 'r+'));
+    return null;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+function chooseGroups(wanted: string[]): string[] {
+  const unknown = wanted.filter((name) => !(GROUPS as readonly string[]).includes(name));
+  if (unknown.length > 0) {
+    console.error(`error: no such group of tests: ${unknown.join(', ')}`);
+    console.error(`hint: groups are ${GROUPS.join(', ')}`);
+    process.exit(2);
+  }
+  const chosen = wanted.length > 0 ? wanted : [...GROUPS];
+  const problem = fuseProblem();
+  if (problem === null || !chosen.some((group) => MOUNTING.has(group))) return chosen;
+  if (process.env['SITESWAP_TEST_SKIP_FUSE'] !== '1') {
+    console.error(`error: the tests need /dev/fuse: ${problem}`);
+    console.error('hint: run on a host with FUSE, or set SITESWAP_TEST_SKIP_FUSE=1 to leave out all tests that mount');
+    process.exit(6);
+  }
+  const kept = chosen.filter((group) => !MOUNTING.has(group));
+  console.error(`WARNING: no /dev/fuse: NOT RUN: ${chosen.filter((group) => MOUNTING.has(group)).join(', ')}`);
+  return kept;
+}
+
+function runNode(files: string[], mark: string): Promise<number> {
+  const options = ['--import', 'tsx', '--test', '--test-concurrency=2', `--test-timeout=${FILE_TIMEOUT_MS}`];
+  const child = spawn(process.execPath, [...options, ...files], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env: { ...process.env, [RUN_MARK]: mark, NODE_OPTIONS: '' },
+  });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code) => resolve(code ?? 1));
+  });
+}
+
+const files = chooseGroups(process.argv.slice(2)).flatMap(testFiles);
+if (files.length === 0) {
+  console.error('error: no test file in these groups');
+  process.exit(1);
+}
+const mountsBefore = fuseMounts(readFileSync('/proc/self/mountinfo', 'utf8'));
+const mark = `${process.pid}-${Date.now()}`;
+let exitCode = await runNode(files, mark);
+const leftovers = findLeftovers(mark, mountsBefore);
+if (leftovers.mounts.length > 0 || leftovers.processes.length > 0) {
+  for (const { mountpoint } of leftovers.mounts) console.error(`error: left-over mount: ${mountpoint}`);
+  for (const { pid, command } of leftovers.processes) console.error(`error: left-over process: ${pid} ${command}`);
+  cleanUp(leftovers);
+  exitCode ||= 1;
+}
+process.exitCode = exitCode;
