@@ -1,21 +1,12 @@
 /**
  * Finds the addon: a prebuilt one of this platform, else the one built in this package. Called by fuse/native-backend.
- *
- * Works from src/ (through tsx) and from dist/: the package's root is the nearest directory with a package.json.
  */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { describe, SiteswapError } from '../util/errors.js';
+import { packageRoot } from '../util/package-root.js';
 import type { NativeBinding } from './binding.js';
-
-export function packageRoot(from = dirname(fileURLToPath(import.meta.url))): string {
-  for (let directory = from; ; directory = dirname(directory)) {
-    if (existsSync(join(directory, 'package.json'))) return directory;
-    if (directory === dirname(directory)) throw new Error(`no package.json above ${from}`);
-  }
-}
 
 /** 'glibc' or 'musl': addons for one do not load with the other. */
 function libc(): string {
@@ -24,10 +15,10 @@ function libc(): string {
 }
 
 export function addonCandidates(root: string): string[] {
-  return [
-    join(root, 'prebuilds', `${process.platform}-${process.arch}-${libc()}`, 'siteswap.node'),
-    join(root, 'native', 'build', 'Release', 'siteswap.node'),
-  ];
+  const prebuilds = join(root, 'prebuilds');
+  const local = join(root, 'native', 'build', 'Release', 'siteswap.node');
+  if (!existsSync(prebuilds)) return [local];
+  return [join(prebuilds, `${process.platform}-${process.arch}-${libc()}`, 'siteswap.node'), local];
 }
 
 export function loadBinding(root = packageRoot()): NativeBinding {

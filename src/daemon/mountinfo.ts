@@ -1,0 +1,48 @@
+/**
+ * Which directories are siteswap mounts, from /proc/self/mountinfo alone: asking the mount itself could wait for a
+ * server that is dead. `parseMountinfo` is pure; the others read.
+ */
+import { readFileSync } from 'node:fs';
+
+export const FILESYSTEM_TYPE = 'fuse.siteswap';
+
+export interface SiteswapMount {
+  mountpoint: string;
+  /** The store that is served there. */
+  store: string;
+  /** `major:minor`: as in /proc/<pid>/maps, and the minor is the connection's name below /sys/fs/fuse/connections. */
+  device: string;
+}
+
+/** In the order of mounting: of two over one directory, the later one is visible. */
+export function parseMountinfo(text: string): SiteswapMount[] {
+  const mounts: SiteswapMount[] = [];
+  for (const line of text.split('\n')) {
+    // 36 35 98:0 /root /mountpoint rw,noatime [optional …] - type source options
+    const [left, right] = line.split(' - ', 2);
+    const [, , device, , mountpoint] = left?.split(' ') ?? [];
+    const [type, source] = right?.split(' ') ?? [];
+    if (type !== FILESYSTEM_TYPE || !device || !mountpoint || !source) continue;
+    mounts.push({ mountpoint: unescapePath(mountpoint), store: unescapePath(source), device });
+  }
+  return mounts;
+}
+
+/** The kernel writes space, tab, newline and backslash as three octal digits; other bytes as they are. */
+function unescapePath(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_match, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+}
+
+export function listMounts(): SiteswapMount[] {
+  return parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'));
+}
+
+/** The innermost siteswap mount that the path lies in, or is. `path` is absolute and resolved. */
+export function findMount(path: string, mounts = listMounts()): SiteswapMount | null {
+  let found: SiteswapMount | null = null;
+  for (const mount of mounts) {
+    const inside = path === mount.mountpoint || path.startsWith(`${mount.mountpoint.replace(/\/$/, '')}/`);
+    if (inside && (!found || mount.mountpoint.length >= found.mountpoint.length)) found = mount;
+  }
+  return found;
+}
