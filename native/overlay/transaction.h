@@ -1,0 +1,209 @@
+// One installer's tree: names and attributes in memory over an immutable base manifest, file bodies as flat files.
+//
+// Every entry that a member looks at gets a number of the transaction's own ("materialised"), so that no write can
+// ever land in the cached pages of a committed file. A change is first made a Record, then journaled, then applied: what
+// replays is the code that ran. A base is never written; a renamed directory of the base is one record.
+//
+// Invariants: nodes_ holds every number given out; a directory node has one name; child records with ino 0 are whiteouts.
+// Locking: all public methods lock mutex_ (leaf lock, after the views lock). Bodies are read and written outside it.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "overlay/ino_source.h"
+#include "overlay/journal.h"
+#include "overlay/manifest.h"
+#include "overlay/xattr.h"
+
+namespace siteswap::overlay {
+
+struct ChildRecord {
+  uint64_t ino;     // 0: whiteout
+  uint64_t cookie;  // where a listing continues: base position + 1, or kAddedCookie + a running number
+};
+inline constexpr uint64_t kAddedCookie = uint64_t{1} << 32;
+
+struct Node {
+  uint64_t ino = 0;
+  uint32_t mode = 0, uid = 0, gid = 0, rdev = 0, nlink = 0;
+  uint64_t size = 0;
+  int64_t atimeNs = 0, mtimeNs = 0, ctimeNs = 0;
+  Committed base;            // where it came from; a file's bytes while !ownBody, a directory's further children
+  bool ownBody = false;      // regular files: the bytes are bodies/<ino in hex>
+  bool copying = false;      // a copy-up is under way
+  bool written = false;      // the body's own mtime counts (at replay)
+  bool attributesChanged = false;
+  bool entriesChanged = false;      // directories: a name was added, removed or replaced here
+  std::optional<Xattrs> xattrs;     // set once they differ from the base's
+  std::string target;               // symlinks
+  uint32_t externalLinks = 0;       // names of the base's file outside the tree (a package cache); gone after a copy-up
+  uint64_t lookups = 0;             // the kernel's references
+  // Directories only.
+  uint64_t parent = 0;
+  std::string name;
+  std::unordered_map<std::string, ChildRecord> children;
+  std::map<uint64_t, std::string> added;  // by cookie: names that are not at their base position
+  bool isDirectory() const { return S_ISDIR(mode); }
+  bool isFile() const { return S_ISREG(mode); }
+};
+
+struct NodeAttributes {
+  uint64_t ino, size, blocks;
+  int64_t atimeNs, mtimeNs, ctimeNs;
+  uint32_t mode, nlink, uid, gid, rdev;
+};
+NodeAttributes attributesOf(const Committed& node);
+
+struct AttributeChange {
+  uint32_t mask = 0;  // FATTR_MODE, _UID, _GID, _ATIME, _MTIME
+  uint32_t mode = 0, uid = 0, gid = 0;
+  int64_t atimeNs = 0, mtimeNs = 0;
+};
+
+enum class TransactionState { kOpen, kFrozen, kCommitted, kAborted };
+
+class Transaction {
+ public:
+  struct Options {
+    uint32_t id;
+    std::string directory;  // absolute, in the store
+    Committed root;         // of the base
+    InoSource* numbers;
+    // Tells whoever finds nodes by number that this block of numbers is this transaction's.
+    std::function<void(uint64_t block)> ownsBlock;
+    // Base entries by (generation, index), for replay.
+    std::function<Committed(uint64_t generation, uint32_t index)> findBase;
+  };
+  explicit Transaction(Options options);
+  Transaction(const Transaction&) = delete;
+  Transaction& operator=(const Transaction&) = delete;
+
+  int create();   // makes journal and bodies/; 0 or errno
+  int restore();  // replays the journal; 0 or errno; frozen afterwards
+
+  uint32_t id() const { return options_.id; }
+  const Committed& baseRoot() const { return options_.root; }
+  TransactionState state() const;
+  void setState(TransactionState state);
+  uint64_t mutations() const;
+  int64_t lastMutationNs() const;  // CLOCK_MONOTONIC
+  int bodiesFd() const { return bodies_.get(); }
+
+  // A change is under way from enter() (false: frozen) to leave(); freeze() keeps out new ones and waits for the rest.
+  bool enter();
+  void leave();
+  void freeze();
+
+  // All of the following: 0 or a positive errno. `out` is the node's state under the lock.
+  struct Result {
+    int error = 0;
+    NodeAttributes attributes{};
+  };
+  // lookups: how many kernel references this answer adds.
+  Result lookup(uint64_t parent, std::string_view name, unsigned lookups);
+  Result getattr(uint64_t ino);
+  int readlink(uint64_t ino, std::string& target);
+  Result create(uint64_t parent, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid, uint32_t rdev,
+                std::string_view target, unsigned lookups);  // parent 0: a nameless file
+  int remove(uint64_t parent, std::string_view name, bool directory);
+  int rename(uint64_t parent, std::string_view name, uint64_t parent2, std::string_view name2, uint32_t flags);
+  Result link(uint64_t ino, uint64_t parent, std::string_view name, unsigned lookups);
+  Result setAttributes(uint64_t ino, const AttributeChange& change);
+  int setXattr(uint64_t ino, std::string_view name, std::string_view value, uint32_t flags);
+  int removeXattr(uint64_t ino, std::string_view name);
+  int xattrs(uint64_t ino, Xattrs& out);
+  void forget(uint64_t ino, uint64_t count);
+
+  // One name of a listing. `each` returns false to stop. "." and ".." are not given.
+  struct Listed {
+    std::string_view name;
+    NodeAttributes attributes;
+    uint64_t cookie;
+  };
+  // With lookups > 0 the entries for which `each` returned true got that many references.
+  int list(uint64_t ino, uint64_t afterCookie, unsigned lookups, const std::function<bool(const Listed&)>& each);
+  uint64_t parentOf(uint64_t ino);  // of a directory
+
+  // Bodies. Where a file's bytes are now.
+  struct BodyPlace {
+    int error = 0;
+    bool own = false;
+    Committed base;
+    uint64_t size = 0;
+  };
+  BodyPlace bodyPlace(uint64_t ino);
+  // Makes the bytes the transaction's own, keeping the first `keepBytes`. `copy(bodiesFd, temporaryName, base, keep)`
+  // returns 0 or errno and is called without the lock.
+  using CopyBody = std::function<int(int, const std::string&, const Committed&, uint64_t)>;
+  int copyUp(uint64_t ino, uint64_t keepBytes, const CopyBody& copy);
+  Result written(uint64_t ino, uint64_t sizeAtLeast, bool clearSetid);  // after bytes were written
+  Result truncated(uint64_t ino, uint64_t size, bool clearSetid);      // after ftruncate
+  static std::string bodyName(uint64_t ino);
+
+  // The number of what is at `path` ("" the root), materialising on the way; 0: nothing there.
+  uint64_t resolve(std::string_view path);
+  std::optional<std::string> pathOfDirectory(uint64_t ino);
+  bool knows(uint64_t ino) const;
+
+  // Runs `work` under the lock: for merge and changes, which walk the tree by node().
+  void locked(const std::function<void()>& work) const;
+  const Node* node(uint64_t ino) const;
+  static bool isWhiteout(const ChildRecord& child) { return child.ino == 0; }
+  // Something under this node differs from the base.
+  bool subtreeChanged(const Node& node) const;
+  static bool selfChanged(const Node& node);
+  // Takes the numbers out for which `isCommitted` is true: the manifest answers for them from now on.
+  void releaseCommitted(const std::function<bool(uint64_t)>& isCommitted);
+  bool hasKernelReferences() const;
+  // Deletes bodies that `isNeeded` is false for. 0 or errno.
+  int deleteBodiesExcept(const std::function<bool(uint64_t)>& isNeeded);
+
+ private:
+  uint64_t newIno();
+  Node* find(uint64_t ino);
+  Node* childOf(Node& directory, std::string_view name, int& error);  // materialises; null: ENOENT in error
+  Node* materialise(Node& directory, std::string_view name, const Committed& base, int& error);
+  int commitRecord(const Record& record);  // journals, then applies
+  void apply(const Record& record);
+  void applyCreate(const Record& record);
+  void applyUnlink(Node& parent, const std::string& name, int64_t timeNs);
+  void applyRename(const Record& record);
+  void addChild(Node& parent, const std::string& name, uint64_t ino);
+  void takeChild(Node& parent, const std::string& name);  // leaves a whiteout where the base has the name
+  bool isEmpty(Node& directory);
+  bool isBelow(uint64_t ino, uint64_t ancestor);
+  void dropIfUnused(Node& node);
+  void touchEntries(Node& directory, int64_t timeNs);
+  NodeAttributes attributes(const Node& node) const;
+  Result resultOf(const Node& node) const { return {0, attributes(node)}; }
+  void afterReplay();
+  int64_t nowNs() const;
+
+  Options options_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  TransactionState state_ = TransactionState::kOpen;
+  unsigned inProgress_ = 0;
+  bool freezing_ = false;
+  Journal journal_;
+  Fd bodies_;
+  std::unordered_map<uint64_t, std::unique_ptr<Node>> nodes_;
+  std::unordered_map<uint64_t, uint64_t> numberOfBase_;  // hard links of the base: its number → ours
+  uint64_t nextIno_ = 0, endIno_ = 0;
+  uint64_t nextCookie_ = kAddedCookie;
+  uint64_t mutations_ = 0;
+  int64_t lastMutationNs_ = 0;
+};
+
+}  // namespace siteswap::overlay
