@@ -18,8 +18,8 @@ constexpr bool kPayload = true;
 template <class T>
 constexpr OpcodeRow served(uint32_t opcode, const char* name, int names, void (Operations::*method)(RequestPtr),
                            bool payload = false) {
-  return {opcode,  name, kSizeOf<T>, kSizeOf<T>,           static_cast<uint8_t>(names),
-          payload, true, Handling::kOperation, 0, method};
+  return {opcode,  name, kSizeOf<T>,           kSizeOf<T>, static_cast<uint8_t>(names),
+          payload, true, Handling::kOperation, 0,          method};
 }
 
 // The wire carries only the first `Wire` bytes of T: an older form of the operation, shown to handlers as the newer.
@@ -76,8 +76,7 @@ constexpr OpcodeRow kTable[] = {
     served<None>(FUSE_STATFS, "STATFS", 0, &Op::statfs),
     served<fuse_release_in>(FUSE_RELEASE, "RELEASE", 0, &Op::release),
     served<fuse_fsync_in>(FUSE_FSYNC, "FSYNC", 0, &Op::fsync),
-    extended<fuse_setxattr_in, SetxattrInShort>(
-        served<None>(FUSE_SETXATTR, "SETXATTR", 1, &Op::setxattr, kPayload)),
+    extended<fuse_setxattr_in, SetxattrInShort>(served<None>(FUSE_SETXATTR, "SETXATTR", 1, &Op::setxattr, kPayload)),
     served<fuse_getxattr_in>(FUSE_GETXATTR, "GETXATTR", 1, &Op::getxattr),
     served<fuse_getxattr_in>(FUSE_LISTXATTR, "LISTXATTR", 0, &Op::listxattr),
     served<None>(FUSE_REMOVEXATTR, "REMOVEXATTR", 1, &Op::removexattr),

@@ -23,9 +23,9 @@ class Operations {
   virtual void mkdir(RequestPtr request) = 0;
   virtual void unlink(RequestPtr request) = 0;
   virtual void rmdir(RequestPtr request) = 0;
-  virtual void rename(RequestPtr request) = 0;   // RENAME and RENAME2, both with arg<fuse_rename2_in>()
+  virtual void rename(RequestPtr request) = 0;  // RENAME and RENAME2, both with arg<fuse_rename2_in>()
   virtual void link(RequestPtr request) = 0;
-  virtual void open(RequestPtr request) = 0;     // only asked when NO_OPEN is off; so is flush
+  virtual void open(RequestPtr request) = 0;  // only asked when NO_OPEN is off; so is flush
   virtual void read(RequestPtr request) = 0;
   virtual void write(RequestPtr request) = 0;
   virtual void statfs(RequestPtr request) = 0;

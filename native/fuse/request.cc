@@ -11,7 +11,10 @@
 namespace siteswap::fuse {
 
 Request::Request(Session& session, const OpcodeRow& row, Packet packet)
-    : session_(session), row_(row), packet_(std::move(packet)), layout_(layOut(packet_.bytes(), row.structBytes, row)) {}
+    : session_(session),
+      row_(row),
+      packet_(std::move(packet)),
+      layout_(layOut(packet_.bytes(), row.structBytes, row)) {}
 
 Request::~Request() {
   Session::State& state = *session_.state_;

@@ -2,7 +2,8 @@
 //
 // Invariants: the opcode table checked the fixed argument's size and the NUL-terminated names before a handler
 // sees the request; every request is answered exactly once (or needs no reply); a request that is destroyed
-// unanswered answers EIO and logs. A Request may be kept (moved into a std::unique_ptr) and answered later by any thread.
+// unanswered answers EIO and logs. A Request may be kept (moved into a std::unique_ptr) and answered later by any
+// thread.
 #pragma once
 
 #include <sys/uio.h>
@@ -44,7 +45,8 @@ class Request {
   }
   // The i-th NUL-terminated string behind the fixed argument (0 or 1), without the NUL.
   std::string_view name(int i = 0) const { return layout_.names[static_cast<size_t>(i)]; }
-  // What follows the fixed argument and the names: WRITE's data, SETXATTR's value (both as long as their argument says).
+  // What follows the fixed argument and the names: WRITE's data, SETXATTR's value (both as long as their argument
+  // says).
   std::span<const std::byte> payload() const { return layout_.payload; }
 
   // Opcode, numbers and names in one line, for logs.

@@ -17,13 +17,13 @@
 namespace siteswap::fuse {
 
 enum class StopReason {
-  kUnmounted,       // read: ENODEV
-  kAborted,         // read: ECONNABORTED
-  kPeerClosed,      // end of file (a socket pair in tests)
-  kInitFailed,      // the kernel is too old or its INIT is malformed
-  kProtocolError,   // a packet that no kernel sends, and the connection can't go on
-  kDeviceError,     // any other errno
-  kRequested,       // stop()
+  kUnmounted,      // read: ENODEV
+  kAborted,        // read: ECONNABORTED
+  kPeerClosed,     // end of file (a socket pair in tests)
+  kInitFailed,     // the kernel is too old or its INIT is malformed
+  kProtocolError,  // a packet that no kernel sends, and the connection can't go on
+  kDeviceError,    // any other errno
+  kRequested,      // stop()
 };
 const char* toString(StopReason);
 
@@ -37,19 +37,19 @@ struct SessionOptions {
   // A descriptor taken over from an earlier server: no INIT will come; this is what was negotiated then.
   bool initAlreadyDone = false;
   uint32_t resumedMinor = 0;
-  std::function<void(const std::string&)> log;           // one line, any thread
+  std::function<void(const std::string&)> log;  // one line, any thread
   // Once, from the last thread to end; the text is for people. It must not call stop() itself.
   std::function<void(StopReason, std::string)> stopped;
 };
 
 // What INIT gave. Constant once `ready` is called; handlers run after that only.
 struct Negotiated {
-  uint32_t minor = 0;      // the kernel's, also when it is newer than what we speak
-  uint64_t flags = 0;      // those in use; 0 when the session was taken over
-  uint32_t maxWrite = 0;   // bytes
-  bool noOpen = false;     // answer ENOSYS to OPEN
+  uint32_t minor = 0;     // the kernel's, also when it is newer than what we speak
+  uint64_t flags = 0;     // those in use; 0 when the session was taken over
+  uint32_t maxWrite = 0;  // bytes
+  bool noOpen = false;    // answer ENOSYS to OPEN
   bool readdirplus = false;
-  bool epoch = false;      // FUSE_NOTIFY_INC_EPOCH works: minor >= 44 and not disabled
+  bool epoch = false;  // FUSE_NOTIFY_INC_EPOCH works: minor >= 44 and not disabled
   bool resend = false;
 };
 

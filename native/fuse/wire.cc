@@ -72,7 +72,8 @@ Packet copyExtended(std::span<const std::byte> wire, const OpcodeRow& row) {
   Packet packet(wire.size() + gap);
   std::memcpy(packet.data(), wire.data(), fixedEnd);
   if (gap > 0) std::memset(packet.data() + fixedEnd, 0, gap);
-  if (wire.size() > fixedEnd) std::memcpy(packet.data() + fixedEnd + gap, wire.data() + fixedEnd, wire.size() - fixedEnd);
+  if (wire.size() > fixedEnd)
+    std::memcpy(packet.data() + fixedEnd + gap, wire.data() + fixedEnd, wire.size() - fixedEnd);
   return packet;
 }
 

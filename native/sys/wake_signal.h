@@ -13,8 +13,8 @@ namespace siteswap::sys {
 void installWakeSignal();
 void sendWakeSignal(pthread_t thread);
 
-// While one lives, the calling thread, and those it makes, take no signals but the wake-up signal and those that report a
-// fault of the thread itself.
+// While one lives, the calling thread, and those it makes, take no signals but the wake-up signal and those that report
+// a fault of the thread itself.
 class WakeSignalOnly {
  public:
   WakeSignalOnly();
