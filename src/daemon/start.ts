@@ -77,9 +77,14 @@ export function spawnNode(
 ): ChildProcess {
   const built = fileURLToPath(new URL(`./${entry}.js`, import.meta.url));
   const script = existsSync(built) ? built : fileURLToPath(new URL(`./${entry}.ts`, import.meta.url));
-  return spawn(process.execPath, [...process.execArgv, script, JSON.stringify(options)], {
+  return spawn(process.execPath, [...loaderArguments(), script, JSON.stringify(options)], {
     cwd: packageRoot(),
     detached: how.detached,
     stdio: how.stdio,
   });
+}
+
+/** What a test runner or a debugger added for this process is not for its children. */
+function loaderArguments(): string[] {
+  return process.execArgv.filter((word) => !/^--(test|inspect)/.test(word));
 }

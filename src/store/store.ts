@@ -119,7 +119,12 @@ export class Store {
   async moveHead(generation: number): Promise<void> {
     // Never a HEAD whose description can't be read back.
     await readGeneration(this.layout, generation);
-    await writeHead(this.layout, generation);
+    try {
+      await writeHead(this.layout, generation);
+    } catch (error) {
+      // Renamed, but its directory could not be synced: what the disk says counts, there is no way back.
+      if ((await readHead(this.layout)) !== generation) throw error;
+    }
     this.currentHead = generation;
   }
 

@@ -1,0 +1,56 @@
+/** The server's end of its line to the keeper. */
+import { Socket } from 'node:net';
+import type { Backend } from '../fuse/backend.js';
+import { SiteswapError } from '../util/errors.js';
+import { keeperMessageSchema, type ServerToKeeper } from './keeper-protocol.js';
+import { LineChannel } from './line-channel.js';
+
+export class KeeperLink {
+  #lost = false;
+  readonly #channel: LineChannel<ServerToKeeper>;
+  #answer: ((error: Error | null) => void) | null = null;
+
+  constructor(
+    fd: number,
+    private readonly backend: () => Backend,
+    private readonly directory: string,
+  ) {
+    const socket = new Socket({ fd, readable: true, writable: true });
+    this.#channel = new LineChannel(socket, () => {
+      this.#lost = true;
+      this.#settle(new SiteswapError('INTERNAL', 'the keeper ended', 'Unmount again.'));
+    });
+    this.#channel.receive(keeperMessageSchema, ({ error }) => this.#settle(error && SiteswapError.fromData(error)));
+  }
+
+  /** The keeper is gone: the server goes on, but nobody holds the mount should it die too. */
+  get lost(): boolean {
+    return this.#lost;
+  }
+
+  send(message: ServerToKeeper): void {
+    this.#channel.send(message);
+  }
+
+  async unmount(lazy: boolean): Promise<void> {
+    if (this.#lost) {
+      this.backend().unmount(this.directory, { lazy });
+      return;
+    }
+    if (this.#answer) throw new SiteswapError('BUSY', 'an unmount is being tried already', 'Try again.');
+    await new Promise<void>((resolve, reject) => {
+      this.#answer = (error) => (error ? reject(error) : resolve());
+      this.send({ type: 'unmount', lazy });
+    });
+  }
+
+  #settle(error: Error | null): void {
+    const answer = this.#answer;
+    this.#answer = null;
+    answer?.(error);
+  }
+
+  close(): void {
+    this.#channel.close();
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * Everything that must be right before anything is mounted: the directory, the host, the store, the manifest of the
+ * lower. Called by the keeper. Fails with a clear error; then nothing has changed (a store that was made is removed).
+ */
+import { accessSync, closeSync, constants, openSync, readFileSync, statSync } from 'node:fs';
+import type { Backend, LowerChange } from '../fuse/backend.js';
+import { remove } from '../store/atomic-fs.js';
+import { damaged } from '../store/read.js';
+import { Store } from '../store/store.js';
+import { asStoreError, describe, SiteswapError, systemCode } from '../util/errors.js';
+import { LOWER_CHANGES_SHOWN } from '../util/limits.js';
+import { packageRoot } from '../util/package-root.js';
+import type { MountOptions } from './keeper-protocol.js';
+import { listMounts } from './mountinfo.js';
+
+export interface Report {
+  progress: (text: string) => void;
+  notice: (text: string) => void;
+}
+
+export interface Prepared {
+  store: Store;
+  lowerFd: number;
+  /** Closes what was opened; a store that is new is deleted. For a mount that fails after this. */
+  undo: () => Promise<void>;
+}
+
+export async function prepare(options: MountOptions, backend: Backend, report: Report): Promise<Prepared> {
+  const { directory, store: root } = options;
+  refuseMounted(directory);
+  checkHost();
+  const { dev, ino } = checkDirectory(directory);
+  refuseInside(directory, root, 'the store');
+  refuseInside(directory, packageRoot(), 'siteswap itself');
+  refuseInside(directory, process.execPath, 'the node that runs siteswap');
+
+  const lowerFd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  let store: Store | null = null;
+  let fresh = false;
+  const undo = async (): Promise<void> => {
+    closeSync(lowerFd);
+    if (fresh) await remove(root);
+    store?.close();
+  };
+  try {
+    store = await Store.open(root, { path: directory, dev, ino }, (fd) => backend.tryLock(fd));
+    fresh = store.scannedHead === null;
+    if (fresh) await scan(store, lowerFd, backend, report);
+    else await checkStore(store, lowerFd, backend, report);
+    await checkGeneration(store, options.generation);
+    return { store, lowerFd, undo };
+  } catch (error) {
+    await undo();
+    throw asStoreError(error, `the store ${root} can't be prepared`);
+  }
+}
+
+function refuseMounted(directory: string): void {
+  if (!listMounts().some((mount) => mount.mountpoint === directory)) return;
+  throw new SiteswapError(
+    'ALREADY_MOUNTED',
+    `siteswap is already mounted over ${directory}`,
+    'See `siteswap status`; end it with `siteswap unmount`.',
+  );
+}
+
+function checkHost(): void {
+  try {
+    accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
+  } catch (error) {
+    throw new SiteswapError(
+      'HOST_REQUIREMENT',
+      `/dev/fuse can't be used: ${systemCode(error) ?? describe(error)}`,
+      'Load the module with `modprobe fuse`; in a container, pass the device in (--device /dev/fuse).',
+      { cause: error },
+    );
+  }
+}
+
+function checkDirectory(directory: string): { dev: number; ino: number } {
+  let found;
+  try {
+    found = statSync(directory);
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'EACCES')
+      throw new SiteswapError('NO_RIGHTS', `no access to ${directory}`, undefined, { cause: error });
+    throw new SiteswapError('NO_DIRECTORY', `${directory} can't be mounted over: ${code}`, 'Check the path.', {
+      cause: error,
+    });
+  }
+  if (!found.isDirectory())
+    throw new SiteswapError('NO_DIRECTORY', `${directory} is not a directory`, 'Check the path.');
+  return found;
+}
+
+/** What the mount hides can't be needed to serve it: the server would wait for itself. */
+function refuseInside(directory: string, path: string, what: string): void {
+  if (path !== directory && !path.startsWith(`${directory}/`)) return;
+  throw new SiteswapError('USAGE', `${what} lies inside ${directory} (${path})`, 'It must lie outside of the mount.');
+}
+
+async function scan(store: Store, lowerFd: number, backend: Backend, report: Report): Promise<void> {
+  report.progress('reading the directory');
+  const { firstIno, inoCount } = await store.takeStart();
+  const manifestPath = store.layout.temporaryManifest(0);
+  // What a former scan left that was cut short.
+  await remove(manifestPath);
+  const result = await backend.scanLower({ lowerFd, manifestPath, firstIno, inoCount }, ({ entries }) =>
+    report.progress(`reading the directory: ${entries} entries`),
+  );
+  await store.writeBase(result.entries, result.maxMtimeNs, Date.now());
+}
+
+async function checkStore(store: Store, lowerFd: number, backend: Backend, report: Report): Promise<void> {
+  const { layout } = store;
+  for (const generation of new Set([0, store.head])) checkManifest(backend, layout.manifest(generation), generation);
+  await store.recover();
+  report.progress('comparing the directory with the store');
+  const changes = await backend.checkLower({ lowerFd, manifestPath: layout.manifest(0), limit: LOWER_CHANGES_SHOWN });
+  if (changes.length === 0) return;
+  if (store.head === 0 && (await store.keptTransactions()).length === 0) {
+    report.notice(`the directory has changed since it was last mounted (${named(changes)}): it is read again`);
+    await scan(store, lowerFd, backend, report);
+    return;
+  }
+  throw new SiteswapError(
+    'LOWER_CHANGED',
+    `the original directory was changed behind the mount: ${named(changes)}`,
+    'Undo the change; or drop the store and all its generations with `siteswap unmount --purge DIR`.',
+  );
+}
+
+function named(changes: LowerChange[]): string {
+  const names = changes.map(({ path, what }) => `${path.toString('utf8') || '.'} ${what}`);
+  return names.join(', ') + (changes.length === LOWER_CHANGES_SHOWN ? ', …' : '');
+}
+
+export function checkManifest(backend: Backend, path: string, generation: number): void {
+  let found;
+  try {
+    found = backend.checkManifest(path);
+  } catch (error) {
+    throw damaged(path, systemCode(error) === 'ENOENT' ? 'it is missing' : describe(error), error);
+  }
+  if (found.generation !== generation) throw damaged(path, `it is of generation ${found.generation}`);
+}
+
+async function checkGeneration(store: Store, wanted: number | null): Promise<void> {
+  if (wanted === null) return;
+  if ((await store.history()).some(({ generation }) => generation === wanted)) return;
+  throw new SiteswapError('USAGE', `there is no generation ${wanted}`, `HEAD is ${store.head}; see \`siteswap log\`.`);
+}
+
+/** Other users may look into a mount of root's; into one of a user's only if the administrator allowed that. */
+export function allowOther(): boolean {
+  if (process.geteuid?.() === 0) return true;
+  try {
+    return /^\s*user_allow_other\s*$/m.test(readFileSync('/etc/fuse.conf', 'utf8'));
+  } catch {
+    return false;
+  }
+}

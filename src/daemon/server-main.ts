@@ -1,0 +1,33 @@
+/** Entry point of the server process: options as one JSON word, descriptors as in server-fds. stderr is the log. */
+import * as v from 'valibot';
+import { loadBackend, type Backend } from '../fuse/backend.js';
+import { disabledFeatures } from '../fuse/native-backend.js';
+import { errorData } from '../util/errors.js';
+import { KeeperLink } from './keeper-link.js';
+import { mountOptionsSchema } from './keeper-protocol.js';
+import { SERVER_FDS } from './server-fds.js';
+import { runServer } from './server.js';
+
+process.chdir('/');
+process.umask(0o077);
+// Ctrl-C in the foreground reaches the whole group; the keeper decides what it means.
+for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
+
+const mount = v.parse(mountOptionsSchema, JSON.parse(process.argv[2] ?? 'null'));
+const log = (text: string): void => void process.stderr.write(`${new Date().toISOString()} server: ${text}\n`);
+let backend: Backend | null = null;
+const keeper = new KeeperLink(SERVER_FDS.keeper, () => backend!, mount.directory);
+let code: number;
+try {
+  backend = await loadBackend(mount.backend);
+  code = await runServer({ mount, backend, disable: disabledFeatures(), keeper, log });
+} catch (error) {
+  log(`error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+  const data = errorData(error);
+  keeper.send({ type: 'failed', error: data });
+  code = data.exitCode;
+}
+keeper.close();
+process.exitCode = code;
+// Answers on their way out are given a moment; whatever else still holds the event loop is not waited for.
+setTimeout(() => process.exit(code), 3_000).unref();

@@ -1,0 +1,387 @@
+/**
+ * All transactions of a mount: begins them, decides their end, and sees to it that nobody waits for ever.
+ *
+ * Invariants: a root process has at most one open transaction; a transaction that is in this table is known to the
+ * engine and has a directory in the store; whatever goes wrong at the end of one, its barrier is released.
+ * Called by daemon/server (events of the engine, requests of the control socket).
+ */
+import { randomBytes } from 'node:crypto';
+import { SiteswapError, describe, systemCode } from '../util/errors.js';
+import type { Clock } from '../util/clock.js';
+import { debugFor } from '../util/debug.js';
+import { BARRIER_MS, QUIET_MS, QUIET_POLL_MS } from '../util/limits.js';
+import type { Store } from '../store/store.js';
+import { CommitQueue } from './commit-queue.js';
+import { commit, type CommitOutcome, type CommitStep, type Verify } from './commit.js';
+import type { EnginePort } from './engine-port.js';
+import { conflictReason, refusedReason } from './messages.js';
+import { describeTransaction, infoFile, type CommitWhen, type Transaction } from './transaction.js';
+
+const debug = debugFor('txn');
+
+export interface TransactionsOptions {
+  store: Store;
+  engine: EnginePort;
+  verify: Verify;
+  sync: () => Promise<void>;
+  clock: Clock;
+  mode: 'auto' | 'manual';
+  /** Transactions are numbered from this plus 1. */
+  transactionBase: number;
+  log: (text: string) => void;
+  /** Writes to the installer's terminal, if it has one. */
+  tell: (transaction: Transaction, text: string) => void;
+}
+
+export interface Beginning {
+  pid: number;
+  uid: number;
+  gid: number;
+  command: readonly string[];
+  terminal: string | null;
+  when: CommitWhen;
+}
+
+export interface CommitResult {
+  generation: number;
+  /** False when the transaction had changed nothing. */
+  changed: boolean;
+}
+
+type OnStep = (step: CommitStep, transaction: number) => void;
+
+export class Transactions {
+  readonly #table = new Map<number, Transaction>();
+  /** By root process: begun or beginning, so that two writers of one installer share one. */
+  readonly #byRoot = new Map<number, Promise<Transaction>>();
+  readonly #commits = new Map<number, Promise<CommitResult>>();
+  readonly #queue = new CommitQueue();
+  readonly #watchers = new Set<() => void>();
+  #lastId: number;
+
+  constructor(private readonly options: TransactionsOptions) {
+    this.#lastId = options.transactionBase;
+  }
+
+  list(): Transaction[] {
+    return [...this.#table.values()];
+  }
+
+  /** The open transaction of this root process, if there is one. */
+  begin(beginning: Beginning): Promise<Transaction> {
+    const known = this.#byRoot.get(beginning.pid);
+    if (known) return known;
+    const begun = this.#begin(beginning);
+    this.#byRoot.set(beginning.pid, begun);
+    begun.catch(() => this.#byRoot.delete(beginning.pid)).finally(() => this.#changed());
+    return begun;
+  }
+
+  hasRoot(pid: number): boolean {
+    return this.#byRoot.has(pid);
+  }
+
+  async #begin(beginning: Beginning): Promise<Transaction> {
+    const { store, engine } = this.options;
+    const transaction: Transaction = {
+      ...beginning,
+      id: ++this.#lastId,
+      base: store.head,
+      token: beginning.when === 'explicit' ? randomBytes(16).toString('hex') : null,
+      state: 'open',
+      reason: null,
+      rootGone: false,
+    };
+    const directory = await store.createTransaction(infoFile(transaction));
+    try {
+      engine.beginTransaction({
+        id: transaction.id,
+        directory,
+        rootPid: transaction.pid,
+        token: transaction.token,
+      });
+    } catch (error) {
+      await store.removeTransaction(transaction.id);
+      throw error;
+    }
+    this.#table.set(transaction.id, transaction);
+    this.options.log(`${describeTransaction(transaction)} begins`);
+    if (transaction.when === 'exit-or-quiet') this.#watchQuiet(transaction);
+    return transaction;
+  }
+
+  /** Brings back what a former server left refused or staged. */
+  async restore(): Promise<void> {
+    const { store, engine } = this.options;
+    for (const info of await store.keptTransactions()) {
+      if (info.state === 'open') continue;
+      engine.restoreTransaction({ id: info.id, directory: store.layout.transaction(info.id) });
+      const { id, base, command, pid, uid, gid, state, reason } = info;
+      const past = { when: 'explicit', token: null, terminal: null, rootGone: true } as const;
+      this.#table.set(id, { id, base, command, pid, uid, gid, state, reason, ...past });
+    }
+  }
+
+  /** `exitCode` and `signal` are both null when nobody could tell: then verification decides alone. */
+  rootExited(id: number, exitCode: number | null, signal: number | null): void {
+    const transaction = this.#table.get(id);
+    if (!transaction) return;
+    debug('root of %d exited: code %o signal %o', id, exitCode, signal);
+    transaction.rootGone = true;
+    this.#forgetRoot(transaction);
+    this.#boundBarrier(transaction);
+    if (transaction.state !== 'open') return;
+    if (transaction.when === 'explicit') {
+      this.#abortAfter(transaction, 'its process ended without `commit`');
+    } else if (signal !== null) {
+      this.#abortAfter(transaction, `it was killed by signal ${signal}`);
+    } else if (exitCode !== null && exitCode !== 0) {
+      this.#abortAfter(transaction, `it exited with ${exitCode}`);
+    } else {
+      this.#end(transaction);
+    }
+  }
+
+  /** New readers wait from the root's exit until the decision, but not for ever. */
+  #boundBarrier(transaction: Transaction): void {
+    this.options.clock.after(BARRIER_MS, () => {
+      if (!this.#table.has(transaction.id) || transaction.state === 'refused') return;
+      this.options.log(`${describeTransaction(transaction)}: readers have waited long enough`);
+      this.options.engine.releaseBarrier(transaction.id);
+    });
+  }
+
+  #abortAfter(transaction: Transaction, why: string): void {
+    this.options.log(`${describeTransaction(transaction)} is dropped: ${why}`);
+    this.#inBackground(this.#drop(transaction));
+  }
+
+  /** It has ended well: commit it, or stage it when commits are manual. */
+  #end(transaction: Transaction): void {
+    this.#inBackground(this.options.mode === 'auto' ? this.commit(transaction.id, false) : this.#stage(transaction));
+  }
+
+  #inBackground(work: Promise<unknown>): void {
+    work.catch((error: unknown) => {
+      // What a user can act on was told when it happened.
+      if (!(error instanceof SiteswapError)) this.options.log(`error: ${describe(error)}`);
+    });
+  }
+
+  #watchQuiet(transaction: Transaction): void {
+    this.options.clock.after(QUIET_POLL_MS, () => {
+      if (transaction.state !== 'open' || !this.#table.has(transaction.id)) return;
+      const { quietMs, state } = this.options.engine.transactionInfo(transaction.id);
+      if (state === 'open' && quietMs >= QUIET_MS) this.#end(transaction);
+      else this.#watchQuiet(transaction);
+    });
+  }
+
+  /** Rejects with COMMIT_REFUSED or COMMIT_CONFLICT; the transaction is kept then. */
+  commit(id: number, force: boolean, onStep?: OnStep): Promise<CommitResult> {
+    const running = this.#commits.get(id);
+    if (running) return running;
+    const transaction = this.#get(id);
+    transaction.state = 'committing';
+    this.#changed();
+    const result = this.#queue.run(() => this.#commit(transaction, force, onStep));
+    this.#commits.set(id, result);
+    const settled = (): void => {
+      this.#commits.delete(id);
+      this.#changed();
+    };
+    result.then(settled, settled);
+    return result;
+  }
+
+  async #commit(transaction: Transaction, force: boolean, onStep: OnStep | undefined): Promise<CommitResult> {
+    const { store, engine, verify, sync, clock, log } = this.options;
+    let outcome: CommitOutcome;
+    try {
+      outcome = await commit(transaction, force, {
+        store,
+        engine,
+        verify,
+        sync,
+        nowMs: () => clock.nowMs(),
+        onStep: (step) => {
+          debug('%d: %s', transaction.id, step);
+          onStep?.(step, transaction.id);
+        },
+      });
+    } catch (error) {
+      await this.#refuse(transaction, describe(error));
+      throw error;
+    }
+    switch (outcome.kind) {
+      case 'unchanged':
+        await this.#drop(transaction);
+        return { generation: store.head, changed: false };
+      case 'committed':
+        this.#forget(transaction);
+        for (const warning of outcome.warnings) log(`${describeTransaction(transaction)}: warning: ${warning}`);
+        log(`${describeTransaction(transaction)} is generation ${outcome.generation}`);
+        return { generation: outcome.generation, changed: true };
+      case 'refused': {
+        const reason = refusedReason(outcome.findings);
+        await this.#refuse(transaction, reason);
+        throw new SiteswapError(
+          'COMMIT_REFUSED',
+          `${describeTransaction(transaction)} is not committed: ${reason}`,
+          takeIt(transaction),
+        );
+      }
+      case 'conflict': {
+        const winners = (await store.history()).filter((generation) => generation.generation > transaction.base);
+        const reason = conflictReason(transaction.command, outcome.paths, winners);
+        await this.#refuse(transaction, reason);
+        throw new SiteswapError(
+          'COMMIT_CONFLICT',
+          `${describeTransaction(transaction)} is not committed: ${reason}`,
+          doAgain(transaction),
+        );
+      }
+    }
+  }
+
+  async #refuse(transaction: Transaction, reason: string): Promise<void> {
+    const { log, tell } = this.options;
+    const text = `${describeTransaction(transaction)} is not committed: ${reason}`;
+    log(text);
+    tell(transaction, `${text}. Nothing was changed; see \`siteswap status\`.`);
+    await this.#keep(transaction, 'refused', reason);
+  }
+
+  async #stage(transaction: Transaction): Promise<void> {
+    transaction.state = 'committing';
+    try {
+      await this.options.engine.freezeTransaction(transaction.id);
+    } catch (error) {
+      await this.#refuse(transaction, describe(error));
+      throw error;
+    }
+    if (this.options.engine.transactionInfo(transaction.id).mutations === 0) return this.#drop(transaction);
+    this.options.log(`${describeTransaction(transaction)} waits for \`siteswap commit\``);
+    return this.#keep(transaction, 'staged', null);
+  }
+
+  async #keep(transaction: Transaction, state: 'refused' | 'staged', reason: string | null): Promise<void> {
+    const { engine, store } = this.options;
+    transaction.state = state;
+    transaction.reason = reason;
+    try {
+      await store.updateTransaction(infoFile(transaction));
+    } finally {
+      engine.releaseBarrier(transaction.id);
+      if (!transaction.rootGone) {
+        // A shell goes on: what it does next is new work, so it must not stay a member of what is frozen.
+        engine.abortTransaction(transaction.id);
+        engine.restoreTransaction({ id: transaction.id, directory: store.layout.transaction(transaction.id) });
+      }
+      this.#forgetRoot(transaction);
+      this.#changed();
+    }
+  }
+
+  async abort(id: number): Promise<void> {
+    const transaction = this.#get(id);
+    if (transaction.state === 'committing') {
+      throw new SiteswapError('BUSY', `${describeTransaction(transaction)} is being committed`, 'Use `siteswap wait`.');
+    }
+    this.options.log(`${describeTransaction(transaction)} is aborted`);
+    await this.#drop(transaction);
+  }
+
+  async #drop(transaction: Transaction): Promise<void> {
+    // From here on nobody may choose it; its files go when the engine has let go of them.
+    this.#forget(transaction);
+    this.options.engine.abortTransaction(transaction.id);
+    await this.options.store.removeTransaction(transaction.id);
+  }
+
+  /** Resolves when no installer runs and no commit is pending; explicit transactions may be open. */
+  async settled(timeoutMs?: number): Promise<void> {
+    await this.#until(() => !this.list().some((t) => isPending(t)) && this.#beginningCount() === 0, timeoutMs);
+  }
+
+  /** Waits until nothing is being committed any more, and gives those that are still open. */
+  async stillOpen(timeoutMs: number): Promise<Transaction[]> {
+    const busy = (t: Transaction): boolean => {
+      if (t.state !== 'open') return t.state === 'committing';
+      return t.when === 'exit-or-quiet' || this.options.engine.transactionInfo(t.id).state === 'ended';
+    };
+    await this.#until(() => !this.list().some(busy), timeoutMs).catch(() => undefined);
+    return this.list().filter((t) => t.state === 'open' || t.state === 'committing');
+  }
+
+  async abortOpen(): Promise<void> {
+    await Promise.allSettled(this.#commits.values());
+    await Promise.all(
+      this.list()
+        .filter((transaction) => transaction.state === 'open')
+        .map((transaction) => this.#drop(transaction)),
+    );
+  }
+
+  #get(id: number): Transaction {
+    const transaction = this.#table.get(id);
+    if (transaction) return transaction;
+    throw new SiteswapError('NO_TRANSACTION', `there is no transaction ${id}`, 'See `siteswap status`.');
+  }
+
+  #beginningCount(): number {
+    return [...this.#byRoot.keys()].filter((pid) => !this.list().some((t) => t.pid === pid)).length;
+  }
+
+  #forgetRoot(transaction: Transaction): void {
+    const { pid, id } = transaction;
+    void this.#byRoot.get(pid)?.then((known) => {
+      if (known.id === id) this.#byRoot.delete(pid);
+    });
+  }
+
+  #forget(transaction: Transaction): void {
+    this.#table.delete(transaction.id);
+    this.#forgetRoot(transaction);
+    this.#changed();
+  }
+
+  #changed(): void {
+    for (const check of this.#watchers) check();
+  }
+
+  #until(condition: () => boolean, timeoutMs: number | undefined): Promise<void> {
+    if (condition()) return Promise.resolve();
+    return new Promise<void>((resolve, reject) => {
+      const finish = (done: () => void): void => {
+        this.#watchers.delete(check);
+        cancel?.();
+        done();
+      };
+      const check = (): void => {
+        if (condition()) finish(resolve);
+      };
+      const late = (): void =>
+        finish(() => reject(new SiteswapError('TIMED_OUT', 'a commit is still pending', 'See `siteswap status`.')));
+      const cancel = timeoutMs === undefined ? undefined : this.options.clock.after(timeoutMs, late);
+      this.#watchers.add(check);
+    });
+  }
+}
+
+function isPending(transaction: Transaction): boolean {
+  return transaction.state === 'committing' || (transaction.state === 'open' && transaction.when !== 'explicit');
+}
+
+function takeIt(transaction: Transaction): string {
+  return `Take it all the same with \`siteswap commit --force ${transaction.id}\`, or drop it with \`siteswap abort ${transaction.id}\`.`;
+}
+
+function doAgain(transaction: Transaction): string {
+  return `Drop it with \`siteswap abort ${transaction.id}\` and run its command again.`;
+}
+
+/** An engine that finds the root process gone says so with this code. */
+export function isRootGone(error: unknown): boolean {
+  return systemCode(error) === 'ESRCH';
+}
