@@ -1,0 +1,36 @@
+/** What commands parse from their command line words: pure functions that throw commander's usage error. */
+import { InvalidArgumentError } from 'commander';
+
+const TRANSACTION = /^[1-9][0-9]{0,15}$/;
+
+export function parseNatural(text: string): number {
+  if (!/^(0|[1-9][0-9]{0,15})$/.test(text) || !Number.isSafeInteger(Number(text))) {
+    throw new InvalidArgumentError('Not a whole number.');
+  }
+  return Number(text);
+}
+
+export function parsePid(text: string): number {
+  const pid = parseNatural(text);
+  if (pid === 0 || pid > 2 ** 22) throw new InvalidArgumentError('Not a process id.');
+  return pid;
+}
+
+/** Seconds, possibly with a fraction, to milliseconds. */
+export function parseSeconds(text: string): number {
+  if (!/^\d{1,9}(\.\d{1,3})?$/.test(text)) throw new InvalidArgumentError('Not a number of seconds.');
+  return Math.round(Number(text) * 1000);
+}
+
+/** `[DIR] [ID]`: a lone word of digits is a transaction (a directory of that name can be written ./123). */
+export function dirAndTransaction(
+  first: string | undefined,
+  second: string | undefined,
+): { dir: string | undefined; transaction: number | undefined } {
+  if (second !== undefined) {
+    if (!TRANSACTION.test(second)) throw new InvalidArgumentError(`'${second}' is not a transaction's number.`);
+    return { dir: first, transaction: Number(second) };
+  }
+  if (first !== undefined && TRANSACTION.test(first)) return { dir: undefined, transaction: Number(first) };
+  return { dir: first, transaction: undefined };
+}

@@ -1,0 +1,126 @@
+/**
+ * `siteswap mount`: starts the daemon over DIR and returns when it serves. Everything that can be found out without
+ * changing anything is checked here first, each with its own exit code; the daemon checks what only it can know.
+ */
+import { accessSync, constants } from 'node:fs';
+import { resolve } from 'node:path';
+import { Option, type Command } from 'commander';
+import { listMounts } from '../../daemon/mountinfo.js';
+import type { MountOptions } from '../../daemon/keeper-protocol.js';
+import { startKeeper } from '../../daemon/start.js';
+import { defaultStorePath } from '../../store/layout.js';
+import { SiteswapError } from '../../util/errors.js';
+import { deviceProblem, findInPath } from '../host.js';
+import { tell } from '../output.js';
+import { withProgress, type Report } from '../progress.js';
+import { ask, locate, requireDirectory } from '../target.js';
+
+const INTERRUPTED = 130;
+
+interface Options {
+  store?: string;
+  foreground?: true;
+  commit: MountOptions['commit'];
+  verify: MountOptions['verify'];
+  pin: 'process' | 'none';
+  backend: string;
+}
+
+export function addMount(program: Command): void {
+  program
+    .command('mount')
+    .description('mount over DIR, and return when it serves')
+    .argument('[DIR]', 'site-packages or a whole environment; default: the active environment’s purelib')
+    .option('--store <DIR>', 'where layers and history are kept; default: .NAME.siteswap beside DIR')
+    .option('--foreground', 'stay, and end when it is unmounted')
+    .addOption(
+      new Option('--commit <WHEN>', 'whether an installer that succeeded is committed by itself')
+        .choices(['auto', 'manual'])
+        .default('auto'),
+    )
+    .addOption(
+      new Option('--verify <LEVEL>', 'what is checked before a commit').choices(['none', 'record']).default('record'),
+    )
+    .addOption(
+      new Option('--pin <HOW>', 'whether a process keeps the generation that it started with')
+        .choices(['process', 'none'])
+        .default('process'),
+    )
+    .addOption(new Option('--backend <NAME>', 'what serves the mount').choices(['native']).default('native'))
+    .action(async (dir: string | undefined, options: Options) => {
+      await mount(await mountOptions(dir, options));
+    });
+}
+
+async function mountOptions(dir: string | undefined, options: Options): Promise<MountOptions> {
+  const { directory, mount: over } = await locate(dir);
+  const nested = over ?? listMounts().find(({ mountpoint }) => mountpoint.startsWith(`${directory}/`));
+  if (nested) {
+    throw nested.mountpoint === directory
+      ? new SiteswapError('ALREADY_MOUNTED', `siteswap is already mounted over ${directory}`, `siteswap status`)
+      : new SiteswapError(
+          'ALREADY_MOUNTED',
+          `siteswap is already mounted over ${nested.mountpoint}, and ${directory} can't be mounted over besides`,
+          `siteswap unmount ${nested.mountpoint}`,
+        );
+  }
+  requireDirectory(directory);
+  const store = options.store === undefined ? defaultStorePath(directory) : resolve(options.store);
+  if (store === directory || store.startsWith(`${directory}/`)) {
+    throw new SiteswapError('USAGE', `the store ${store} would be hidden by the mount`, 'Choose one outside of DIR.');
+  }
+  requireHost(directory);
+  const { commit, verify, pin, backend } = options;
+  const foreground = options.foreground ?? false;
+  return { directory, store, foreground, commit, verify, check: null, pin, backend, generation: null };
+}
+
+function requireHost(directory: string): void {
+  const problem = deviceProblem();
+  if (problem) throw problem;
+  if (process.geteuid?.() === 0) return;
+  if (findInPath('fusermount3') === null) {
+    throw new SiteswapError(
+      'HOST_REQUIREMENT',
+      'fusermount3 is not installed',
+      'Install the package fuse3, or mount as root.',
+    );
+  }
+  try {
+    accessSync(directory, constants.W_OK);
+  } catch (error) {
+    throw new SiteswapError('NO_RIGHTS', `you may not write to ${directory}`, 'Mount as its owner or as root.', {
+      cause: error,
+    });
+  }
+}
+
+async function mount(options: MountOptions): Promise<void> {
+  const { directory, store } = options;
+  const start = (report: Report): Promise<void> =>
+    startKeeper(options, {
+      onProgress: report,
+      onNotice: tell,
+      onReady: () => tell(`mounted over ${directory}`),
+    });
+  if (options.foreground) {
+    await start(tell);
+    return;
+  }
+  // The daemon has a session of its own and is not interrupted with this process: what it begins it ends, and then it
+  // is undone. Who can't wait interrupts twice.
+  let interrupted = false;
+  const interrupt = (): void => {
+    if (interrupted) process.exit(INTERRUPTED);
+    interrupted = true;
+    tell('Interrupted: waiting for the daemon to unmount.');
+  };
+  process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
+  await withProgress(`mount ${directory}`, start);
+  if (interrupted) {
+    await ask(store, 'unmount', { force: true, lazy: false });
+    process.exitCode = INTERRUPTED;
+    return;
+  }
+  tell(`mounted over ${directory}`);
+}

@@ -1,0 +1,53 @@
+/** `siteswap status`: what is visible, who is writing, who reads what, and whether all is well. */
+import type { Command } from 'commander';
+import type { Status, TransactionStatus } from '../../daemon/control-protocol.js';
+import { fields, formatCommand, formatTime, print, printJson, table } from '../output.js';
+import { ask, mounted } from '../target.js';
+
+export function addStatus(program: Command): void {
+  program
+    .command('status')
+    .description('show the visible generation, transactions, readers and health')
+    .argument('[DIR]', 'the mount; default: the active environment')
+    .option('--json', 'print JSON')
+    .action(async (dir: string | undefined, options: { json?: true }) => {
+      const { store } = await mounted(dir);
+      const status = await ask(store, 'status', {});
+      if (options.json) printJson(status);
+      else print(statusText(status));
+    });
+}
+
+export function statusText(status: Status): string {
+  const requests = Object.values(status.counters.requests).reduce((sum, count) => sum + count, 0);
+  const head = fields([
+    ['mounted over', status.mountpoint],
+    ['store', status.store],
+    ['generation', String(status.generation)],
+    ['health', status.health.length === 0 ? 'good' : status.health.join('; ')],
+    ['backend', `${status.backend}, FUSE 7.${status.kernel.minor}, features: ${status.features.join(' ') || 'none'}`],
+    ['commit', status.commit],
+    ['server', `pid ${status.serverPid}, version ${status.version}, ${requests} requests served`],
+  ]);
+  return [head, transactionsText(status.transactions), readersText(status)].join('\n\n');
+}
+
+function transactionsText(transactions: readonly TransactionStatus[]): string {
+  if (transactions.length === 0) return 'No transaction.';
+  const rows = transactions.map((transaction) => [
+    String(transaction.id),
+    transaction.state,
+    String(transaction.base),
+    String(transaction.mutations),
+    String(transaction.rootPid),
+    formatCommand(transaction.command),
+  ]);
+  const refusals = transactions.flatMap(({ id, reason }) => (reason === null ? [] : [`${id} was refused: ${reason}`]));
+  return [table([['TRANSACTION', 'STATE', 'BASE', 'CHANGES', 'PID', 'COMMAND'], ...rows]), ...refusals].join('\n');
+}
+
+function readersText({ pins }: Status): string {
+  if (pins.length === 0) return 'No reader.';
+  const rows = pins.map((pin) => [String(pin.pid), String(pin.generation), formatTime(pin.sinceMs), pin.command]);
+  return table([['READER', 'GENERATION', 'SINCE', 'COMMAND'], ...rows]);
+}

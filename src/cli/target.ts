@@ -1,0 +1,98 @@
+/**
+ * From the DIR that the user gave (or left out) to the mount or the directory that is meant.
+ *
+ * Invariant: a mountpoint whose server may be dead is never touched. Symbolic links are followed one at a time, and
+ * the mount table is asked before each next one.
+ */
+import { readlinkSync, realpathSync, statSync } from 'node:fs';
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
+import { ControlClient } from '../daemon/control-client.js';
+import type { Method, Params, Progress, Result } from '../daemon/control-protocol.js';
+import { findMount, type SiteswapMount } from '../daemon/mountinfo.js';
+import { defaultSitePackages } from '../python/environment.js';
+import { describe, SiteswapError, systemCode } from '../util/errors.js';
+
+const MAX_LINKS = 40;
+
+export interface Target {
+  /** Absolute, resolved. */
+  directory: string;
+  /** The mount over the directory itself or over one that holds it. */
+  mount: SiteswapMount | null;
+}
+
+export async function locate(dir: string | undefined): Promise<Target> {
+  let path = resolve(dir ?? (await defaultSitePackages()));
+  for (let links = 0; links <= MAX_LINKS; links++) {
+    const candidate = path === '/' ? path : join(realDirectory(dirname(path)), basename(path));
+    const mount = findMount(candidate);
+    if (mount?.mountpoint === candidate) return { directory: candidate, mount };
+    const target = linkTarget(candidate);
+    if (target === null) return { directory: candidate, mount };
+    path = isAbsolute(target) ? target : resolve(dirname(candidate), target);
+  }
+  throw new SiteswapError('NO_DIRECTORY', `${path}: too many symbolic links`);
+}
+
+function realDirectory(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch (error) {
+    throw noDirectory(path, error);
+  }
+}
+
+function linkTarget(path: string): string | null {
+  try {
+    return readlinkSync(path);
+  } catch (error) {
+    if (systemCode(error) === 'EINVAL') return null;
+    throw noDirectory(path, error);
+  }
+}
+
+export function noDirectory(path: string, error: unknown): SiteswapError {
+  const code = systemCode(error);
+  const why = code === 'ENOENT' ? 'does not exist' : code === 'ENOTDIR' ? 'is not a directory' : describe(error);
+  return new SiteswapError(
+    'NO_DIRECTORY',
+    `${path} ${why}`,
+    'Name an existing site-packages directory or environment.',
+    {
+      cause: error,
+    },
+  );
+}
+
+/** Refuses what is no directory. Only for a directory that is not mounted over. */
+export function requireDirectory(path: string): void {
+  let isDirectory: boolean;
+  try {
+    isDirectory = statSync(path).isDirectory();
+  } catch (error) {
+    throw noDirectory(path, error);
+  }
+  if (!isDirectory) throw new SiteswapError('NO_DIRECTORY', `${path} is not a directory`);
+}
+
+/** The mount that DIR is in; an error when there is none. */
+export async function mounted(dir: string | undefined): Promise<SiteswapMount> {
+  const { directory, mount } = await locate(dir);
+  if (mount) return mount;
+  throw new SiteswapError('NOT_MOUNTED', `siteswap is not mounted over ${directory}`, `siteswap mount ${directory}`);
+}
+
+/** One question to the server of a store. */
+export async function ask<M extends Method>(
+  store: string,
+  method: M,
+  params: Params<M>,
+  onEvent?: (event: Progress) => void,
+): Promise<Result<M>> {
+  const client = await ControlClient.connect(store);
+  try {
+    return await client.request(method, params, onEvent);
+  } finally {
+    client.close();
+  }
+}
