@@ -1,0 +1,122 @@
+/**
+ * An engine without a filesystem: transactions hold a set of paths, a manifest is their list as text. For unit tests of
+ * what commits and recovers.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type {
+  BuildOutcome,
+  BuildRequest,
+  EnginePort,
+  EngineTransaction,
+  PathChange,
+} from '../../src/txn/engine-port.js';
+
+interface FakeTransaction {
+  directory: string;
+  rootPid: number;
+  base: number;
+  paths: Set<string>;
+  quietMs: number;
+  state: EngineTransaction['state'];
+}
+
+export class FakeEngine implements EnginePort {
+  readonly transactions = new Map<number, FakeTransaction>();
+  /** What was called, in order: 'begin 1', 'freeze 1', … */
+  readonly calls: string[] = [];
+  readonly conflicts: string[] = [];
+  /** Method name → what it throws. */
+  readonly failures = new Map<string, Error>();
+
+  constructor(public head = 0) {}
+
+  beginTransaction({ id, directory, rootPid }: { id: number; directory: string; rootPid: number }): void {
+    this.#called('begin', id);
+    mkdirSync(join(directory, 'bodies'));
+    writeFileSync(join(directory, 'journal'), '');
+    this.transactions.set(id, { directory, rootPid, base: this.head, paths: new Set(), quietMs: 0, state: 'open' });
+  }
+
+  /** A member writes. */
+  write(id: number, path: string): void {
+    const transaction = this.#get(id);
+    transaction.paths.add(path);
+    writeFileSync(join(transaction.directory, 'bodies', transaction.paths.size.toString(16)), path);
+  }
+
+  async freezeTransaction(id: number): Promise<void> {
+    this.#called('freeze', id);
+    await Promise.resolve();
+    this.#get(id).state = 'frozen';
+  }
+
+  transactionInfo(id: number): EngineTransaction {
+    const { base, rootPid, paths, quietMs, state } = this.#get(id);
+    return { base, rootPid, members: [rootPid], mutations: paths.size, quietMs, state };
+  }
+
+  changes(id: number): Promise<PathChange[]> {
+    const changes = [...this.#get(id).paths].map((path): PathChange => ({
+      path: Buffer.from(path),
+      kind: 'added',
+      type: 'file',
+    }));
+    return Promise.resolve(changes);
+  }
+
+  async buildManifest({ transaction, generation, manifestPath }: BuildRequest): Promise<BuildOutcome> {
+    this.#called('build', transaction);
+    await Promise.resolve();
+    const conflicts = this.conflicts.map((path) => ({ path: Buffer.from(path) }));
+    if (conflicts.length === 0) writeFileSync(manifestPath, `manifest ${generation}\n`);
+    return { conflicts, entries: this.#get(transaction).paths.size, maxMtimeNs: 1_700_000_000_000_000_000n };
+  }
+
+  publish({ generation, transaction }: { generation: number; transaction: number | null }): void {
+    this.#called('publish', generation);
+    this.head = generation;
+    if (transaction !== null) this.transactions.delete(transaction);
+  }
+
+  abortTransaction(id: number): void {
+    this.#called('abort', id);
+    this.transactions.delete(id);
+  }
+
+  releaseBarrier(id: number): void {
+    this.#called('release-barrier', id);
+  }
+
+  restoreTransaction({ id, directory }: { id: number; directory: string }): void {
+    this.#called('restore', id);
+    this.transactions.set(id, {
+      directory,
+      rootPid: 0,
+      base: this.head,
+      paths: new Set(['restored']),
+      quietMs: 0,
+      state: 'frozen',
+    });
+  }
+
+  list(): [] {
+    return [];
+  }
+
+  read(): Promise<Buffer> {
+    return Promise.reject(new Error('a fake has no files'));
+  }
+
+  #called(method: string, id: number): void {
+    this.calls.push(`${method} ${id}`);
+    const failure = this.failures.get(method);
+    if (failure) throw failure;
+  }
+
+  #get(id: number): FakeTransaction {
+    const transaction = this.transactions.get(id);
+    if (!transaction) throw new Error(`the engine knows no transaction ${id}`);
+    return transaction;
+  }
+}
