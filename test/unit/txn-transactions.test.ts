@@ -1,0 +1,322 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import type { Store } from '../../src/store/store.js';
+import type { Verdict } from '../../src/txn/commit.js';
+import type { Transaction } from '../../src/txn/transaction.js';
+import { Transactions, type Beginning } from '../../src/txn/transactions.js';
+import { BARRIER_MS, QUIET_MS } from '../../src/util/limits.js';
+import { FakeClock } from '../helpers/fake-clock.js';
+import { FakeEngine } from '../helpers/fake-engine.js';
+import { openStore, temporaryDirectory, tree } from '../helpers/fake-store.js';
+
+interface World {
+  store: Store;
+  engine: FakeEngine;
+  clock: FakeClock;
+  transactions: Transactions;
+  verdict: Verdict;
+  /** What the installer's terminal was told. */
+  told: string[];
+  begin: (change?: Partial<Beginning>) => Promise<Transaction>;
+}
+
+async function world(t: TestContext, mode: 'auto' | 'manual' = 'auto'): Promise<World> {
+  const store = await openStore(join(temporaryDirectory(t), 'store'));
+  t.after(() => store.close());
+  const { transactionBase } = await store.takeStart();
+  const [engine, clock, told] = [new FakeEngine(), new FakeClock(), [] as string[]];
+  const verdict: Verdict = { findings: [], packages: [] };
+  const transactions = new Transactions({
+    store,
+    engine,
+    verify: () => Promise.resolve(verdict),
+    sync: () => Promise.resolve(),
+    clock,
+    mode,
+    transactionBase,
+    log: () => undefined,
+    tell: (_transaction, text) => told.push(text),
+  });
+  const defaults: Beginning = {
+    pid: 100,
+    uid: 1,
+    gid: 1,
+    command: ['pip', 'install', 'x'],
+    terminal: null,
+    when: 'exit',
+  };
+  const begin = (change: Partial<Beginning> = {}): Promise<Transaction> =>
+    transactions.begin({ ...defaults, ...change });
+  return { store, engine, clock, transactions, verdict, told, begin };
+}
+
+/** Lets work that the clock or an event has started come to its end. */
+async function settle({ transactions }: World, id: number): Promise<void> {
+  for (let i = 0; i < 400; i++) {
+    const found = transactions.list().find((transaction) => transaction.id === id);
+    if (!found || found.state === 'refused' || found.state === 'staged') return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.fail('it does not settle');
+}
+
+test('an installer that exits with 0 is committed', async (t) => {
+  const w = await world(t);
+  w.verdict.packages.push({ name: 'x', from: null, to: '1' });
+  const { id } = await w.begin();
+  w.engine.write(id, 'x.py');
+  w.transactions.rootExited(id, 0, null);
+  await w.transactions.settled();
+  assert.equal(w.store.head, 1);
+  assert.deepEqual(w.transactions.list(), []);
+  assert.deepEqual(w.engine.calls, [`begin ${id}`, `freeze ${id}`, `build ${id}`, 'publish 1']);
+  const [newest] = await w.store.history();
+  assert.deepEqual(newest?.packages, w.verdict.packages);
+  assert.deepEqual(newest?.command, ['pip', 'install', 'x']);
+  assert.ok(existsSync(w.store.layout.layer(id)) && !existsSync(w.store.layout.transaction(id)));
+});
+
+for (const [name, exitCode, signal] of [
+  ['fails', 1, null],
+  ['is killed', null, 9],
+] as const) {
+  test(`an installer that ${name} leaves nothing`, async (t) => {
+    const w = await world(t);
+    const before = await tree(w.store.layout.root);
+    const { id } = await w.begin();
+    w.engine.write(id, 'x.py');
+    w.transactions.rootExited(id, exitCode, signal);
+    await settle(w, id);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(w.store.head, 0);
+    assert.deepEqual(w.engine.calls, [`begin ${id}`, `abort ${id}`]);
+    assert.deepEqual(await tree(w.store.layout.root), before);
+  });
+}
+
+test('an unknown exit status is judged by verification', async (t) => {
+  const w = await world(t);
+  const { id } = await w.begin();
+  w.engine.write(id, 'x.py');
+  w.transactions.rootExited(id, null, null);
+  await w.transactions.settled();
+  assert.equal(w.store.head, 1);
+});
+
+test('an installer that changed nothing makes no generation', async (t) => {
+  const w = await world(t);
+  const { id } = await w.begin();
+  w.transactions.rootExited(id, 0, null);
+  await w.transactions.settled();
+  assert.equal(w.store.head, 0);
+  assert.deepEqual(w.engine.calls, [`begin ${id}`, `freeze ${id}`, `abort ${id}`]);
+});
+
+test('two writers of one installer share a transaction', async (t) => {
+  const w = await world(t);
+  const [a, b] = await Promise.all([w.begin(), w.begin()]);
+  assert.equal(a.id, b.id);
+  const other = await w.begin({ pid: 200 });
+  assert.notEqual(other.id, a.id);
+});
+
+test('a process number that is used again gets a transaction of its own', async (t) => {
+  const w = await world(t);
+  const first = await w.begin();
+  w.engine.write(first.id, 'x.py');
+  w.transactions.rootExited(first.id, 0, null);
+  await w.transactions.settled();
+  assert.notEqual((await w.begin()).id, first.id);
+});
+
+test('a process that is gone gets none, and leaves nothing', async (t) => {
+  const w = await world(t);
+  const before = await tree(w.store.layout.root);
+  w.engine.failures.set('begin', Object.assign(new Error('gone'), { code: 'ESRCH' }));
+  await assert.rejects(w.begin(), { code: 'ESRCH' });
+  assert.deepEqual(await tree(w.store.layout.root), before);
+  w.engine.failures.clear();
+  assert.ok(await w.begin());
+});
+
+test('verification refuses, tells, keeps; force takes it', async (t) => {
+  const w = await world(t);
+  w.verdict.findings.push({ severity: 'error', message: 'x-1.dist-info has no RECORD' });
+  const { id } = await w.begin();
+  w.engine.write(id, 'x.py');
+  w.transactions.rootExited(id, 0, null);
+  await settle(w, id);
+  assert.equal(w.store.head, 0);
+  assert.equal(w.told.length, 1);
+  assert.match(w.told[0]!, /pip install x.*not committed: x-1.dist-info has no RECORD/);
+  assert.equal(w.engine.calls.at(-1), `release-barrier ${id}`);
+  const info = JSON.parse(readFileSync(w.store.layout.transactionInfo(id), 'utf8')) as { state: string };
+  assert.equal(info.state, 'refused');
+  await w.transactions.settled();
+
+  await assert.rejects(w.transactions.commit(id, false), { code: 'COMMIT_REFUSED', exitCode: 14 });
+  assert.deepEqual(await w.transactions.commit(id, true), { generation: 1, changed: true });
+  assert.deepEqual(w.transactions.list(), []);
+});
+
+test('a conflict names both commands', async (t) => {
+  const w = await world(t);
+  const loser = await w.begin({ pid: 1, command: ['pip', 'install', 'x==1'], when: 'explicit' });
+  const winner = await w.begin({ pid: 2, command: ['pip', 'install', 'x==2'], when: 'explicit' });
+  for (const { id } of [loser, winner]) w.engine.write(id, 'x.py');
+  await w.transactions.commit(winner.id, false);
+  w.engine.conflicts.push('x.py');
+  await assert.rejects(w.transactions.commit(loser.id, true), (error: Error & { exitCode: number }) => {
+    assert.equal(error.exitCode, 15);
+    assert.match(error.message, /'pip install x==1' and 'pip install x==2' \(generation 1\).*x\.py/);
+    return true;
+  });
+  assert.equal(w.store.head, 1);
+});
+
+test('commits asked for together come one after the other', async (t) => {
+  const w = await world(t);
+  const all = await Promise.all([1, 2, 3].map((pid) => w.begin({ pid, when: 'explicit' })));
+  for (const { id } of all) w.engine.write(id, `${id}.py`);
+  const steps: string[] = [];
+  const results = await Promise.all(
+    all.map(({ id }) => w.transactions.commit(id, false, (step, of) => steps.push(`${of} ${step}`))),
+  );
+  assert.deepEqual(
+    results.map(({ generation }) => generation),
+    [1, 2, 3],
+  );
+  assert.deepEqual(
+    steps.map((step) => Number(step.split(' ')[0])),
+    all.flatMap(({ id }) => Array.from({ length: 8 }, () => id)),
+  );
+});
+
+for (const failing of ['freeze', 'build'] as const) {
+  test(`an error in ${failing} keeps the transaction and nobody waits`, async (t) => {
+    const w = await world(t);
+    const { id } = await w.begin({ when: 'explicit' });
+    w.engine.write(id, 'x.py');
+    w.engine.failures.set(failing, Object.assign(new Error('no space left'), { code: 'ENOSPC' }));
+    await assert.rejects(w.transactions.commit(id, false));
+    assert.equal(w.transactions.list()[0]?.state, 'refused');
+    assert.ok(w.engine.calls.includes(`release-barrier ${id}`));
+    w.engine.failures.clear();
+    assert.equal((await w.transactions.commit(id, true)).generation, 1);
+  });
+}
+
+test('an error after the layer was moved is undone', async (t) => {
+  const w = await world(t);
+  const { id } = await w.begin({ when: 'explicit' });
+  w.engine.write(id, 'x.py');
+  w.verdict.packages.push({ name: 1 as unknown as string, from: null, to: null });
+  await assert.rejects(w.transactions.commit(id, false));
+  const left = await tree(w.store.layout.root);
+  assert.ok(left.includes(`transactions/${id}/bodies/1`) && !left.includes(`layers/${id}`));
+  assert.ok(!left.some((name) => name.includes('1.manifest') || name.includes('.tmp-')));
+  w.verdict.packages.pop();
+  assert.equal((await w.transactions.commit(id, true)).generation, 1);
+});
+
+test('a program commits when it is quiet, and again when it writes again', async (t) => {
+  const w = await world(t);
+  const { id } = await w.begin({ when: 'exit-or-quiet', command: ['bash'] });
+  w.engine.write(id, 'a.py');
+  w.clock.advance(QUIET_MS * 2);
+  assert.equal(w.store.head, 0);
+  w.engine.transactions.get(id)!.quietMs = QUIET_MS;
+  w.clock.advance(QUIET_MS);
+  await w.transactions.settled();
+  assert.equal(w.store.head, 1);
+  assert.notEqual((await w.begin({ when: 'exit-or-quiet' })).id, id);
+});
+
+test('a refused program that lives on is no member any more', async (t) => {
+  const w = await world(t);
+  w.verdict.findings.push({ severity: 'error', message: 'broken' });
+  const { id } = await w.begin({ when: 'exit-or-quiet' });
+  w.engine.write(id, 'a.py');
+  w.engine.transactions.get(id)!.quietMs = QUIET_MS;
+  w.clock.advance(QUIET_MS);
+  await settle(w, id);
+  assert.deepEqual(w.engine.calls.slice(-3), [`release-barrier ${id}`, `abort ${id}`, `restore ${id}`]);
+});
+
+test('readers wait for a decision for so long and no longer', async (t) => {
+  const w = await world(t);
+  let decide!: (verdict: Verdict) => void;
+  let ask!: () => void;
+  const asked = new Promise<void>((resolve) => (ask = resolve));
+  const slow = new Transactions({
+    ...(w.transactions as unknown as { options: ConstructorParameters<typeof Transactions>[0] }).options,
+    verify: () =>
+      new Promise((resolve) => {
+        decide = resolve;
+        ask();
+      }),
+  });
+  const { id } = await slow.begin({ pid: 7, uid: 1, gid: 1, command: [], terminal: null, when: 'exit' });
+  w.engine.write(id, 'x.py');
+  slow.rootExited(id, 0, null);
+  w.clock.advance(BARRIER_MS - 1);
+  assert.ok(!w.engine.calls.includes(`release-barrier ${id}`));
+  w.clock.advance(1);
+  assert.ok(w.engine.calls.includes(`release-barrier ${id}`));
+  await asked;
+  decide({ findings: [], packages: [] });
+  await slow.settled();
+  assert.equal(w.store.head, 1);
+});
+
+test('manual: what has ended well waits for commit', async (t) => {
+  const w = await world(t, 'manual');
+  const { id } = await w.begin();
+  w.engine.write(id, 'x.py');
+  w.transactions.rootExited(id, 0, null);
+  await settle(w, id);
+  assert.equal(w.transactions.list()[0]?.state, 'staged');
+  assert.deepEqual(w.engine.calls.slice(-2), [`freeze ${id}`, `release-barrier ${id}`]);
+  assert.equal((await w.transactions.commit(id, false)).generation, 1);
+});
+
+test('explicit: nothing ends it but commit, abort, or the end of its process', async (t) => {
+  const w = await world(t);
+  const lost = await w.begin({ pid: 1, when: 'explicit' });
+  assert.match(lost.token ?? '', /^[0-9a-f]{32}$/);
+  await w.transactions.settled();
+  w.transactions.rootExited(lost.id, 0, null);
+  await settle(w, lost.id);
+  assert.deepEqual(w.transactions.list(), []);
+  const dropped = await w.begin({ pid: 2, when: 'explicit' });
+  await w.transactions.abort(dropped.id);
+  assert.equal(w.store.head, 0);
+  await assert.rejects(w.transactions.abort(dropped.id), { code: 'NO_TRANSACTION', exitCode: 13 });
+});
+
+test('wait has an end', async (t) => {
+  const w = await world(t);
+  await w.begin();
+  const waiting = w.transactions.settled(1000);
+  w.clock.advance(1000);
+  await assert.rejects(waiting, { code: 'TIMED_OUT', exitCode: 17 });
+});
+
+test('a restart brings back what was refused', async (t) => {
+  const w = await world(t);
+  w.verdict.findings.push({ severity: 'error', message: 'broken' });
+  const { id } = await w.begin();
+  w.engine.write(id, 'x.py');
+  w.transactions.rootExited(id, 0, null);
+  await settle(w, id);
+  await w.store.recover();
+  const engine = new FakeEngine();
+  const { options } = w.transactions as unknown as { options: ConstructorParameters<typeof Transactions>[0] };
+  const restarted = new Transactions({ ...options, engine });
+  await restarted.restore();
+  assert.deepEqual(engine.calls, [`restore ${id}`]);
+  assert.equal(restarted.list()[0]?.reason, 'broken');
+  assert.equal((await restarted.commit(id, true)).generation, 1);
+});
