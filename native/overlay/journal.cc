@@ -62,7 +62,7 @@ bool decodeRecord(std::string_view bytes, Record& r) {
   if (bytes.size() < sizeof f) return false;
   std::memcpy(&f, bytes.data(), sizeof f);
   bytes.remove_prefix(sizeof f);
-  if (f.type < static_cast<uint8_t>(RecordType::kMaterialise) ||
+  if (f.type < static_cast<uint8_t>(RecordType::kBegin) ||
       f.type > static_cast<uint8_t>(RecordType::kRemoveXattr) ||
       uint64_t{f.nameLen} + f.name2Len + f.textLen != bytes.size()) {
     return false;
@@ -137,6 +137,16 @@ int Journal::append(const Record& record) {
   __atomic_store_n(reinterpret_cast<uint32_t*>(map_ + used_), frame.sizeBytes, __ATOMIC_RELEASE);
   used_ += total;
   return 0;
+}
+
+int readBaseGeneration(const std::string& path, uint64_t& generation) {
+  bool found = false;
+  const int e = Journal().replay(path, [&](const Record& record) {
+    if (record.type != RecordType::kBegin) return;
+    generation = record.generation;
+    found = true;
+  });
+  return e != 0 ? e : found ? 0 : EBADMSG;
 }
 
 }  // namespace siteswap::overlay

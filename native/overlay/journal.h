@@ -16,7 +16,8 @@
 namespace siteswap::overlay {
 
 enum class RecordType : uint8_t {
-  kMaterialise = 1,  // ino, parent, name, generation+index: an entry of the base got a number of this transaction
+  kBegin = 1,        // generation: the base
+  kMaterialise,      // ino, parent, name, generation+index: an entry of the base got a number of this transaction
   kCreate,           // ino, parent, name, mode, uid, gid, rdev, timeNs, text = target; parent 0: without a name
   kUnlink,           // parent, name, timeNs
   kRename,           // parent, name, parent2, name2, flags, timeNs
@@ -58,6 +59,9 @@ class Journal {
   size_t mapSize_ = 0;
   size_t used_ = 0;
 };
+
+// The base's generation of the transaction with this journal. 0 or a positive errno.
+int readBaseGeneration(const std::string& path, uint64_t& generation);
 
 std::string encodeRecord(const Record& record);
 // False when the bytes are no record.

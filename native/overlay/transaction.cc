@@ -54,7 +54,11 @@ int Transaction::create() {
   if (::mkdir(bodies.c_str(), 0700) != 0) return errno;
   bodies_ = Fd(::open(bodies.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!bodies_) return errno;
-  return journal_.create(options_.directory + "/journal");
+  if (const int e = journal_.create(options_.directory + "/journal")) return e;
+  Record begin;
+  begin.type = RecordType::kBegin;
+  begin.generation = options_.root.manifest->generation();
+  return journal_.append(begin);
 }
 
 int Transaction::restore() {
@@ -65,6 +69,7 @@ int Transaction::restore() {
   const int e = journal_.replay(options_.directory + "/journal", [&](const Record& record) {
     if (!sound) return;
     // A record that refers to what is not there comes from a damaged file: what follows can't be trusted.
+    if (record.type == RecordType::kBegin) return;
     const bool needsParent = record.type != RecordType::kSetAttributes && record.type != RecordType::kOwnBody &&
                              record.type != RecordType::kWritten && record.type != RecordType::kSetXattr &&
                              record.type != RecordType::kRemoveXattr;
@@ -199,7 +204,7 @@ Node* Transaction::materialise(Node& directory, std::string_view name, const Com
     return nullptr;
   }
   if ((error = journal_.append(record)) != 0) return nullptr;
-  apply(record);
+  apply(record, base);
   return find(record.ino);
 }
 
@@ -230,11 +235,13 @@ int Transaction::commitRecord(const Record& record) {
   return 0;
 }
 
-void Transaction::apply(const Record& r) {
+void Transaction::apply(const Record& r, const Committed& knownBase) {
   switch (r.type) {
+    case RecordType::kBegin:
+      break;
     case RecordType::kMaterialise: {
       Node& parent = *find(r.parent);
-      const Committed base = options_.findBase(r.generation, r.index);
+      const Committed base = knownBase ? knownBase : options_.findBase(r.generation, r.index);
       const auto position =
           parent.base ? parent.base.manifest->childIndex(parent.base.entry(), r.name) : std::optional<uint32_t>{};
       const uint64_t cookie = position ? *position - parent.base.entry().firstChild + 1 : nextCookie_++;

@@ -175,7 +175,8 @@ class Transaction {
   Node* childOf(Node& directory, std::string_view name, int& error);  // materialises; null: ENOENT in error
   Node* materialise(Node& directory, std::string_view name, const Committed& base, int& error);
   int commitRecord(const Record& record);  // journals, then applies
-  void apply(const Record& record);
+  // `base`: the entry that a kMaterialise record names, when it is at hand (replay looks it up).
+  void apply(const Record& record, const Committed& base = {});
   void applyCreate(const Record& record);
   void applyUnlink(Node& parent, const std::string& name, int64_t timeNs);
   void applyRename(const Record& record);

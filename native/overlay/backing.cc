@@ -1,0 +1,124 @@
+#include "overlay/backing.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+#include <vector>
+
+#include "overlay/transaction.h"
+
+namespace siteswap::overlay {
+
+namespace {
+
+constexpr size_t kMostOpen = 256;
+
+#ifndef RESOLVE_CACHED
+constexpr uint64_t RESOLVE_CACHED = 0x20;  // Linux 5.12
+#endif
+
+}  // namespace
+
+FdPtr Backing::cached(uint64_t ino) {
+  std::lock_guard lock(mutex_);
+  const auto at = byIno_.find(ino);
+  if (at == byIno_.end()) return nullptr;
+  recent_.splice(recent_.begin(), recent_, at->second);
+  return at->second->second;
+}
+
+FdPtr Backing::keep(uint64_t ino, int raw) {
+  FdPtr fd = std::make_shared<const Fd>(raw);
+  std::lock_guard lock(mutex_);
+  if (const auto at = byIno_.find(ino); at != byIno_.end()) {
+    recent_.erase(at->second);
+    byIno_.erase(at);
+  }
+  recent_.emplace_front(ino, fd);
+  byIno_[ino] = recent_.begin();
+  if (recent_.size() > kMostOpen) {
+    byIno_.erase(recent_.back().first);
+    recent_.pop_back();
+  }
+  return fd;
+}
+
+void Backing::forget(uint64_t ino) {
+  std::lock_guard lock(mutex_);
+  const auto at = byIno_.find(ino);
+  if (at == byIno_.end()) return;
+  recent_.erase(at->second);
+  byIno_.erase(at);
+}
+
+int Backing::openLower(const std::string& path, bool cachedOnly) {
+  open_how how{};
+  how.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  // The path was a plain file below the lower when it was scanned; whatever stands there now, never leave the lower.
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | (cachedOnly ? RESOLVE_CACHED : 0);
+  return static_cast<int>(::syscall(SYS_openat2, lowerFd_, path.c_str(), &how, sizeof how));
+}
+
+FdPtr Backing::openCommitted(const Committed& file, bool cachedOnly, int& error) {
+  const Entry& e = file.entry();
+  if (FdPtr fd = cached(e.ino)) return fd;
+  int raw;
+  if (e.layer == 0) {
+    raw = openLower(file.lowerPath(), cachedOnly);
+  } else if (cachedOnly) {
+    error = EAGAIN;
+    return nullptr;
+  } else {
+    const std::string path = layersDir_ + "/" + std::to_string(e.layer) + "/" + Transaction::bodyName(e.body);
+    raw = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  }
+  if (raw < 0) {
+    error = errno == EINVAL && cachedOnly ? EAGAIN : errno;
+    return nullptr;
+  }
+  return keep(e.ino, raw);
+}
+
+FdPtr Backing::openBody(int bodiesFd, uint64_t ino, bool create, int& error) {
+  if (FdPtr fd = cached(ino)) return fd;
+  const std::string name = Transaction::bodyName(ino);
+  const int raw = ::openat(bodiesFd, name.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
+  if (raw < 0) {
+    error = errno;
+    return nullptr;
+  }
+  return keep(ino, raw);
+}
+
+int copyBytes(int from, int to, uint64_t bytes) {
+  loff_t in = 0, out = 0;
+  while (bytes > 0) {
+    const ssize_t n = ::copy_file_range(from, &in, to, &out, bytes, 0);
+    if (n > 0) {
+      bytes -= static_cast<uint64_t>(n);
+      continue;
+    }
+    if (n == 0) return 0;
+    if (errno == EINTR) continue;
+    if (errno != EXDEV && errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS) return errno;
+    break;
+  }
+  std::vector<char> buffer(bytes > 0 ? 1 << 18 : 0);
+  while (bytes > 0) {
+    const ssize_t n = ::pread(from, buffer.data(), std::min<uint64_t>(buffer.size(), bytes), in);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    if (n == 0) return 0;
+    for (ssize_t done = 0; done < n;) {
+      const ssize_t w = ::pwrite(to, buffer.data() + done, static_cast<size_t>(n - done), out + done);
+      if (w < 0 && errno != EINTR) return errno;
+      if (w > 0) done += w;
+    }
+    in += n, out += n, bytes -= static_cast<uint64_t>(n);
+  }
+  return 0;
+}
+
+}  // namespace siteswap::overlay

@@ -1,0 +1,43 @@
+// Where bytes are: files of the lower by path, bodies of layers and transactions by number. A small cache of open ones.
+#pragma once
+
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "overlay/fd.h"
+#include "overlay/manifest.h"
+
+namespace siteswap::overlay {
+
+using FdPtr = std::shared_ptr<const Fd>;
+
+class Backing {
+ public:
+  Backing(int lowerFd, std::string layersDir) : lowerFd_(lowerFd), layersDir_(std::move(layersDir)) {}
+
+  // A committed regular file, for reading. With `cachedOnly` EAGAIN in `error` when that might have to wait for a disk.
+  FdPtr openCommitted(const Committed& file, bool cachedOnly, int& error);
+  // A transaction's own body, for reading and writing; made when `create`. ENOENT: nothing was written to it yet.
+  FdPtr openBody(int bodiesFd, uint64_t ino, bool create, int& error);
+  void forget(uint64_t ino);
+  int lowerFd() const { return lowerFd_; }
+
+ private:
+  FdPtr cached(uint64_t ino);
+  FdPtr keep(uint64_t ino, int fd);
+  int openLower(const std::string& path, bool cachedOnly);
+
+  const int lowerFd_;
+  const std::string layersDir_;
+  std::mutex mutex_;
+  std::list<std::pair<uint64_t, FdPtr>> recent_;  // newest first
+  std::unordered_map<uint64_t, std::list<std::pair<uint64_t, FdPtr>>::iterator> byIno_;
+};
+
+// Copies the first `bytes` of one file to another (both at offset 0), by reflink or in the kernel where possible.
+int copyBytes(int from, int to, uint64_t bytes);
+
+}  // namespace siteswap::overlay

@@ -1,0 +1,267 @@
+// Who is asking, what they see, and who has to wait.
+#include <time.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "overlay/overlay.h"
+
+namespace siteswap::overlay {
+
+namespace {
+
+constexpr int kMostAncestors = 64;
+constexpr size_t kMostInterrupted = 64;
+
+int64_t nowMs() {
+  timespec t;
+  ::clock_gettime(CLOCK_REALTIME, &t);
+  return int64_t{t.tv_sec} * 1000 + t.tv_nsec / 1'000'000;
+}
+
+bool isSame(const process::ProcessPtr& a, const process::ProcessPtr& b) {
+  return a && b && a->pid == b->pid && a->startTicks == b->startTicks;
+}
+
+}  // namespace
+
+void Overlay::setPin(Known& known, std::optional<uint64_t> generation) {
+  if (known.pin) {
+    const auto at = pinCounts_.find(*known.pin);
+    if (--at->second == 0) pinCounts_.erase(at);
+  }
+  known.pin = generation;
+  if (generation) {
+    ++pinCounts_[*generation];
+    known.pinnedAtMs = nowMs();
+  }
+}
+
+void Overlay::processEnded(const process::ProcessPtr& process) {
+  std::lock_guard lock(knownMutex_);
+  const auto at = known_.find(process->pid);
+  if (at == known_.end() || !isSame(at->second.process, process)) return;
+  setPin(at->second, std::nullopt);
+  known_.erase(at);
+}
+
+bool Overlay::identify(fuse::RequestPtr& request, bool pin, Caller& caller) {
+  if (options_.pin == PinPolicy::kNone) pin = false;
+  {
+    std::shared_lock lock(viewsMutex_);
+    caller = {};
+    caller.viewEpoch = viewEpoch_;
+    // With one view alive it does not matter who asks; what is pinned must be known for the next commit.
+    if (!pin && !severalViews()) return true;
+  }
+  process::ProcessPtr process = processes_.ofThread(static_cast<pid_t>(request->tid()));
+  if (!process) return true;
+  for (;;) {
+    std::vector<TxnPtr> open;
+    uint64_t membershipEpoch;
+    {
+      std::shared_lock lock(viewsMutex_);
+      caller = {};
+      caller.process = process;
+      caller.viewEpoch = viewEpoch_;
+      membershipEpoch = membershipEpoch_;
+      for (const auto& [id, txn] : txns_) open.push_back(txn);
+    }
+    bool isNew = false, checked = false;
+    {
+      std::lock_guard lock(knownMutex_);
+      Known& known = known_[process->pid];
+      if (!isSame(known.process, process)) {
+        setPin(known, std::nullopt);
+        known = Known{process, 0, nullptr, std::nullopt, 0};
+        isNew = true;
+      }
+      checked = known.checkedEpoch == membershipEpoch;
+    }
+    if (isNew) {
+      processes_.watchEnd(process, [this, process] { processEnded(process); });
+    }
+    if (!checked) {
+      TxnPtr member;
+      std::optional<uint64_t> inherited;
+      findMembership(*request, process, open, member, inherited);
+      std::lock_guard lock(knownMutex_);
+      Known& known = known_[process->pid];
+      if (!isSame(known.process, process)) continue;
+      known.checkedEpoch = membershipEpoch;
+      if (member) known.member = member;
+      if (inherited && !known.pin) setPin(known, inherited);
+    }
+    {
+      std::shared_lock viewsLock(viewsMutex_);
+      if (viewEpoch_ != caller.viewEpoch) continue;
+      std::lock_guard lock(knownMutex_);
+      Known& known = known_[process->pid];
+      if (!isSame(known.process, process)) continue;
+      if (known.member && known.member->closed) known.member = nullptr;
+      if (known.member) {
+        caller.member = known.member;
+        return true;
+      }
+      if (known.pin && options_.pin == PinPolicy::kLease &&
+          nowMs() - known.pinnedAtMs > options_.leaseSeconds * 1000) {
+        setPin(known, std::nullopt);
+      }
+      caller.pin = known.pin;
+    }
+    // The barrier: whoever comes new while an installer that has ended is not decided yet waits for the decision, and so do
+    // the installer's own ancestors. Is its process alive, right now? An exit event may come too late: a shell
+    // starts its next command within microseconds.
+    for (const TxnPtr& txn : open) {
+      if (!txn->root || !txn->root->ended()) continue;
+      const bool isAncestor = std::any_of(txn->ancestors.begin(), txn->ancestors.end(),
+                                          [&](const auto& ancestor) { return isSame(ancestor, process); });
+      if ((!caller.pin || isAncestor) && park(request, txn)) return false;
+    }
+    if (!pin || caller.pin) return true;
+    std::shared_lock viewsLock(viewsMutex_);
+    if (viewEpoch_ != caller.viewEpoch) continue;
+    std::lock_guard lock(knownMutex_);
+    Known& known = known_[process->pid];
+    if (!isSame(known.process, process)) continue;
+    setPin(known, head_->generation());
+    caller.pin = known.pin;
+    return true;
+  }
+}
+
+void Overlay::findMembership(fuse::Request& request, const process::ProcessPtr& process,
+                             const std::vector<TxnPtr>& open, TxnPtr& member, std::optional<uint64_t>& inherited) {
+  process::ProcessPtr at = process;
+  bool forkedSoFar = true;
+  for (int depth = 0; at && depth < kMostAncestors; ++depth) {
+    for (const TxnPtr& txn : open) {
+      if (isSame(txn->root, at)) member = txn;
+    }
+    {
+      std::lock_guard lock(knownMutex_);
+      const auto known = known_.find(at->pid);
+      if (known != known_.end() && isSame(known->second.process, at)) {
+        if (!member && known->second.member && !known->second.member->closed) member = known->second.member;
+        // A fork that did not exec has its parent's modules in memory: it goes on with its parent's generation.
+        if (forkedSoFar && !inherited && at != process) inherited = known->second.pin;
+      }
+    }
+    if (member) return;
+    forkedSoFar = forkedSoFar && at->isForkedNotExecedNow();
+    if (open.empty() && !forkedSoFar) return;
+    const pid_t parent = at->currentParent();
+    if (parent <= 1) break;
+    at = processes_.ofPid(parent);
+  }
+  const bool withToken = std::any_of(open.begin(), open.end(), [](const TxnPtr& txn) { return !txn->token.empty(); });
+  if (!withToken) return;
+  // Reading an environment takes the process's mmap_lock, which it may hold while it waits for a page from us.
+  request.resign();
+  const auto token = process::readEnvironmentVariable(process->pid, "SITESWAP_TRANSACTION");
+  if (!token || token->empty()) return;
+  for (const TxnPtr& txn : open) {
+    if (txn->token == *token) member = txn;
+  }
+}
+
+bool Overlay::wasInterrupted(uint64_t unique) {
+  return std::find(interrupted_.begin(), interrupted_.end(), unique) != interrupted_.end();
+}
+
+bool Overlay::park(fuse::RequestPtr& request, const TxnPtr& txn) {
+  std::lock_guard lock(parkMutex_);
+  if (!txn->barrier || shuttingDown_) return false;
+  if (wasInterrupted(request->unique())) {
+    request->replyError(EINTR);
+    request.reset();
+    return true;
+  }
+  parked_.push_back({std::move(request), txn});
+  return true;
+}
+
+void Overlay::unpark(const TxnPtr& txn) {
+  std::vector<fuse::RequestPtr> ready;
+  {
+    std::lock_guard lock(parkMutex_);
+    txn->barrier = false;
+    for (Parked& parked : parked_) {
+      if (parked.txn == txn) ready.push_back(std::move(parked.request));
+    }
+    std::erase_if(parked_, [](const Parked& parked) { return parked.request == nullptr; });
+  }
+  for (auto& request : ready) session_->resubmit(std::move(request));
+}
+
+void Overlay::interrupt(uint64_t unique) {
+  fuse::RequestPtr request;
+  {
+    std::lock_guard lock(parkMutex_);
+    for (Parked& parked : parked_) {
+      if (parked.request->unique() == unique) request = std::move(parked.request);
+    }
+    std::erase_if(parked_, [](const Parked& parked) { return parked.request == nullptr; });
+    for (auto at = deciding_.begin(); !request && at != deciding_.end(); ++at) {
+      if (at->second->unique() != unique) continue;
+      request = std::move(at->second);
+      deciding_.erase(at);
+      break;
+    }
+    // Not parked: it may be about to be, on another thread.
+    if (!request) {
+      if (interrupted_.size() == kMostInterrupted) interrupted_.erase(interrupted_.begin());
+      interrupted_.push_back(unique);
+    }
+  }
+  if (request) request->replyError(EINTR);
+}
+
+void Overlay::shutDown() {
+  std::vector<fuse::RequestPtr> waiting;
+  {
+    std::lock_guard lock(parkMutex_);
+    shuttingDown_ = true;
+    for (Parked& parked : parked_) waiting.push_back(std::move(parked.request));
+    for (auto& [id, request] : deciding_) waiting.push_back(std::move(request));
+    parked_.clear();
+    deciding_.clear();
+  }
+  for (auto& request : waiting) request->replyError(EINTR);
+}
+
+uint64_t Overlay::parkedCount() {
+  std::lock_guard lock(parkMutex_);
+  return parked_.size() + deciding_.size();
+}
+
+std::vector<PinInfo> Overlay::pins() {
+  std::lock_guard lock(knownMutex_);
+  std::vector<PinInfo> pins;
+  for (const auto& [pid, known] : known_) {
+    if (known.pin) pins.push_back({pid, *known.pin, known.pinnedAtMs});
+  }
+  return pins;
+}
+
+void Overlay::moveToHead(const TxnPtr& txn) {
+  const uint64_t generation = head_->generation();
+  std::lock_guard lock(knownMutex_);
+  for (auto& [pid, known] : known_) {
+    const bool isAncestor = std::any_of(txn->ancestors.begin(), txn->ancestors.end(),
+                                        [&](const auto& ancestor) { return isSame(ancestor, known.process); });
+    if ((isAncestor || known.member == txn) && known.pin) setPin(known, generation);
+  }
+}
+
+void Overlay::closeTxn(const TxnPtr& txn) {
+  txn->closed = true;
+  txns_.erase(txn->id);
+  closedTxns_.push_back(txn);
+  std::lock_guard lock(knownMutex_);
+  for (auto& [pid, known] : known_) {
+    if (known.member == txn) known.member = nullptr;
+  }
+}
+
+}  // namespace siteswap::overlay

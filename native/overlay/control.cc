@@ -1,0 +1,275 @@
+// What policy asks of the overlay: begin, freeze, build, publish, abort; and path calls.
+#include <time.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "overlay/overlay.h"
+
+namespace siteswap::overlay {
+
+namespace {
+
+// How long after its end an installer's parent may take to reap it, before its exit status is guessed at otherwise.
+constexpr int kReapPatienceMs = 2000;
+constexpr size_t kMostAncestors = 64;
+
+}  // namespace
+
+std::shared_ptr<Transaction> Overlay::makeTree(const TxnPtr& txn, const std::string& directory, const Manifest* base) {
+  const std::weak_ptr<Txn> weak = txn;
+  return std::make_shared<Transaction>(Transaction::Options{
+      txn->id, directory, {base, 0}, &numbers_,
+      [this, weak](uint64_t block) {
+        if (TxnPtr owner = weak.lock()) registerBlock(block, owner);
+      },
+      [this](uint64_t generation, uint32_t index) {
+        const Manifest* manifest = manifestOf(generation);
+        return manifest != nullptr && index < manifest->size() ? Committed{manifest, index} : Committed{};
+      }});
+}
+
+int Overlay::beginTransaction(uint32_t id, const std::string& directory, int rootPid, const std::string& token) {
+  if (id == 0 || findTxn(id)) return EEXIST;
+  auto txn = std::make_shared<Txn>();
+  txn->id = id;
+  txn->token = token;
+  txn->root = processes_.ofPid(rootPid);
+  if (!txn->root) return ESRCH;
+  process::ProcessPtr at = txn->root;
+  while (at && txn->ancestors.size() < kMostAncestors) {
+    const pid_t parent = at->currentParent();
+    if (parent <= 1) break;
+    at = processes_.ofPid(parent);
+    if (at) txn->ancestors.push_back(at);
+  }
+  uint64_t generation;
+  {
+    std::shared_lock lock(viewsMutex_);
+    generation = head_->generation();
+    std::lock_guard knownLock(knownMutex_);
+    const auto known = known_.find(rootPid);
+    if (known != known_.end() && known->second.process->startTicks == txn->root->startTicks && known->second.pin) {
+      generation = *known->second.pin;
+    }
+  }
+  const Manifest* base = manifestOf(generation);
+  if (base == nullptr) return EIO;
+  txn->baseGeneration = generation;
+  txn->tree = makeTree(txn, directory, base);
+  if (const int e = txn->tree->create()) return e;
+  {
+    std::unique_lock lock(viewsMutex_);
+    txns_[id] = txn;
+    ++viewEpoch_;
+    ++membershipEpoch_;
+    // From here on every walk through the root asks, so that a member never arrives at a committed file's pages.
+    refreshKernelRoot();
+  }
+  processes_.watchExit(txn->root, kReapPatienceMs,
+                       [this, id](process::ExitStatus status) { events_.rootExited(id, status); });
+  return 0;
+}
+
+int Overlay::restoreTransaction(uint32_t id, const std::string& directory) {
+  if (id == 0 || findTxn(id)) return EEXIST;
+  auto txn = std::make_shared<Txn>();
+  txn->id = id;
+  txn->barrier = false;
+  if (const int e = readBaseGeneration(directory + "/journal", txn->baseGeneration)) return e;
+  const Manifest* base = manifestOf(txn->baseGeneration);
+  if (base == nullptr) return EIO;
+  txn->tree = makeTree(txn, directory, base);
+  if (const int e = txn->tree->restore()) return e;
+  std::unique_lock lock(viewsMutex_);
+  txns_[id] = txn;
+  ++viewEpoch_;
+  return 0;
+}
+
+int Overlay::freezeTransaction(uint32_t id) {
+  const TxnPtr txn = findTxn(id);
+  if (!txn) return ENOENT;
+  txn->tree->freeze();
+  return 0;
+}
+
+int Overlay::transactionInfo(uint32_t id, TransactionInfo& info) {
+  const TxnPtr txn = findTxn(id);
+  if (!txn) return ENOENT;
+  info.base = txn->baseGeneration;
+  info.rootPid = txn->root ? txn->root->pid : 0;
+  info.mutations = txn->tree->mutations();
+  timespec t;
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  info.quietMs = (int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec - txn->tree->lastMutationNs()) / 1'000'000;
+  const bool ended = txn->root && txn->root->ended();
+  const TransactionState state = txn->tree->state();
+  info.state = state == TransactionState::kOpen ? (ended ? "ended" : "open") : "frozen";
+  std::lock_guard lock(knownMutex_);
+  for (const auto& [pid, known] : known_) {
+    if (known.member == txn) info.members.push_back(pid);
+  }
+  return 0;
+}
+
+int Overlay::changes(uint32_t id, std::vector<Change>& changes) {
+  const TxnPtr txn = findTxn(id);
+  if (!txn) return ENOENT;
+  changes = changesOf(*txn->tree);
+  return 0;
+}
+
+MergeResult Overlay::buildManifest(uint32_t id, uint64_t generation, uint32_t layer, const std::string& manifestPath) {
+  MergeResult result;
+  const TxnPtr txn = findTxn(id);
+  if (!txn) {
+    result.error = ENOENT;
+    return result;
+  }
+  Committed head;
+  {
+    std::shared_lock lock(viewsMutex_);
+    head = {head_, 0};
+  }
+  result = mergeToManifest(
+      {*txn->tree, txn->tree->baseRoot(), head, generation, layer, manifestPath, numbers_, maxMtimeNs_});
+  return result;
+}
+
+int Overlay::publish(uint64_t generation, uint32_t transaction, std::string& error) {
+  TxnPtr txn;
+  if (transaction != 0 && !(txn = findTxn(transaction))) return ENOENT;
+  const Manifest* manifest = manifestOf(generation);
+  if (manifest == nullptr) {
+    error = "the manifest of generation " + std::to_string(generation) + " can't be used";
+    return EBADMSG;
+  }
+  {
+    // The swap. Requests for the root are answered under this lock: those before it with the old tree, those after it
+    // with the new one, and what the kernel kept of the old one is void before the first of these is answered.
+    std::unique_lock lock(viewsMutex_);
+    head_ = manifest;
+    maxMtimeNs_ = std::max(maxMtimeNs_, manifest->header().maxMtimeNs);
+    ++viewEpoch_;
+    if (txn) {
+      moveToHead(txn);
+      txn->tree->setState(TransactionState::kCommitted);
+      txn->tree->releaseCommitted([&](uint64_t ino) { return manifest->indexOf(ino).has_value(); });
+      closeTxn(txn);
+    }
+    sweepClosed();
+    refreshKernelRoot();
+  }
+  if (txn) unpark(txn);
+  return 0;
+}
+
+int Overlay::abortTransaction(uint32_t id) {
+  const TxnPtr txn = findTxn(id);
+  if (!txn) return ENOENT;
+  txn->tree->freeze();
+  {
+    std::unique_lock lock(viewsMutex_);
+    txn->tree->setState(TransactionState::kAborted);
+    txn->tree->releaseCommitted([](uint64_t) { return true; });
+    closeTxn(txn);
+    ++viewEpoch_;
+    sweepClosed();
+    refreshKernelRoot();
+  }
+  unpark(txn);
+  return 0;
+}
+
+int Overlay::releaseBarrier(uint32_t id) {
+  const TxnPtr txn = findTxn(id);
+  if (!txn) return ENOENT;
+  unpark(txn);
+  return 0;
+}
+
+// ---- path calls -------------------------------------------------------------------------------------------------
+
+namespace {
+
+Committed walk(Committed at, std::string_view path) {
+  while (at && !path.empty()) {
+    const size_t slash = path.find('/');
+    at = at.child(path.substr(0, slash));
+    path = slash == std::string_view::npos ? std::string_view{} : path.substr(slash + 1);
+  }
+  return at;
+}
+
+}  // namespace
+
+int Overlay::pathStat(const ViewName& view, const std::string& path, PathNode& out) {
+  if (view.isTransaction) {
+    const TxnPtr txn = findTxn(static_cast<uint32_t>(view.number));
+    if (!txn) return ENOENT;
+    const uint64_t ino = txn->tree->resolve(path);
+    if (ino == 0) return ENOENT;
+    const auto found = txn->tree->getattr(ino);
+    out.attributes = found.attributes;
+    if (found.error == 0 && S_ISLNK(found.attributes.mode)) return txn->tree->readlink(ino, out.target);
+    return found.error;
+  }
+  const Manifest* manifest = manifestOf(view.number);
+  const Committed node = manifest != nullptr ? walk({manifest, 0}, path) : Committed{};
+  if (!node) return ENOENT;
+  out.attributes = attributesOf(node);
+  if (S_ISLNK(node.entry().mode)) out.target = node.manifest->link(node.entry());
+  return 0;
+}
+
+int Overlay::pathList(const ViewName& view, const std::string& path, std::vector<PathEntry>& out) {
+  if (view.isTransaction) {
+    const TxnPtr txn = findTxn(static_cast<uint32_t>(view.number));
+    if (!txn) return ENOENT;
+    const uint64_t ino = txn->tree->resolve(path);
+    if (ino == 0) return ENOENT;
+    return txn->tree->list(ino, 0, 0, [&](const Transaction::Listed& listed) {
+      out.push_back({std::string(listed.name), listed.attributes.mode, listed.attributes.ino});
+      return true;
+    });
+  }
+  const Manifest* manifest = manifestOf(view.number);
+  const Committed node = manifest != nullptr ? walk({manifest, 0}, path) : Committed{};
+  if (!node) return ENOENT;
+  if (!node.isDirectory()) return ENOTDIR;
+  for (uint32_t i = 0; i < node.entry().childCount; ++i) {
+    const Entry& child = node.childAt(i).entry();
+    out.push_back({std::string(node.nameOfChild(i)), child.mode, child.ino});
+  }
+  return 0;
+}
+
+int Overlay::pathRead(const ViewName& view, const std::string& path, std::string& out) {
+  Target target;
+  if (view.isTransaction) {
+    target.kind = Target::kTransaction;
+    target.txn = findTxn(static_cast<uint32_t>(view.number));
+    if (!target.txn) return ENOENT;
+    target.ino = target.txn->tree->resolve(path);
+    if (target.ino == 0) return ENOENT;
+  } else {
+    const Manifest* manifest = manifestOf(view.number);
+    target.kind = Target::kCommitted;
+    target.committed = manifest != nullptr ? walk({manifest, 0}, path) : Committed{};
+    if (!target.committed) return ENOENT;
+  }
+  const Source source = openForReading(target, false);
+  if (source.error != 0) return source.error;
+  out.resize(source.fd ? source.size : 0);
+  for (size_t done = 0; done < out.size();) {
+    const ssize_t n = ::pread(source.fd->get(), out.data() + done, out.size() - done, static_cast<off_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    if (n == 0) return EIO;
+    done += static_cast<size_t>(n);
+  }
+  return 0;
+}
+
+}  // namespace siteswap::overlay

@@ -1,0 +1,218 @@
+// File contents: read, write, resize, and what else works on bytes.
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "overlay/overlay.h"
+
+namespace siteswap::overlay {
+
+namespace {
+
+// One buffer a thread, grown to the largest read: the kernel asks for 1 MiB at most.
+char* readBuffer(size_t sizeBytes) {
+  thread_local std::unique_ptr<char[]> buffer;
+  thread_local size_t room = 0;
+  if (room < sizeBytes) {
+    buffer = std::make_unique_for_overwrite<char[]>(sizeBytes);
+    room = sizeBytes;
+  }
+  return buffer.get();
+}
+
+// Bytes read, or a negative errno.
+ssize_t readFully(int fd, char* into, size_t sizeBytes, uint64_t offset) {
+  size_t done = 0;
+  while (done < sizeBytes) {
+    const ssize_t n = ::pread(fd, into + done, sizeBytes - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return -errno;
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  return static_cast<ssize_t>(done);
+}
+
+}  // namespace
+
+Overlay::Source Overlay::openForReading(const Target& target, bool cachedOnly) {
+  Source source;
+  Committed committed = target.committed;
+  if (target.kind == Target::kTransaction) {
+    const auto place = target.txn->tree->bodyPlace(target.ino);
+    source.error = place.error;
+    source.size = place.size;
+    if (source.error != 0 || source.size == 0) return source;
+    if (place.own) {
+      if (cachedOnly) {
+        source.error = EAGAIN;
+        return source;
+      }
+      source.fd = backing_.openBody(target.txn->tree->bodiesFd(), target.ino, false, source.error);
+      return source;
+    }
+    committed = place.base;
+  } else if (target.kind == Target::kCommitted) {
+    const Entry& e = committed.entry();
+    if (!S_ISREG(e.mode)) {
+      source.error = S_ISDIR(e.mode) ? EISDIR : EINVAL;
+      return source;
+    }
+    source.size = e.size;
+    if (source.size == 0) return source;
+  } else {
+    source.error = target.kind == Target::kRoot ? EISDIR : ESTALE;
+    return source;
+  }
+  source.fd = backing_.openCommitted(committed, cachedOnly, source.error);
+  return source;
+}
+
+
+
+void Overlay::read(fuse::RequestPtr request) {
+  const auto& arg = request->arg<fuse_read_in>();
+  const Target target = resolve(request->nodeid());
+  // First what the page cache can answer at once, on this thread; only what has to wait for a disk lets another one read on.
+  for (const bool cachedOnly : {true, false}) {
+    if (!cachedOnly) request->resign();
+    const Source source = openForReading(target, cachedOnly);
+    if (source.error == EAGAIN && cachedOnly) continue;
+    if (source.error != 0) return request->replyError(source.error);
+    if (!source.fd || arg.offset >= source.size) return request->replyEmpty();
+    const size_t wanted = std::min<uint64_t>(arg.size, source.size - arg.offset);
+    char* const buffer = readBuffer(wanted);
+    ssize_t n;
+    if (cachedOnly) {
+      const iovec part{buffer, wanted};
+      n = ::preadv2(source.fd->get(), &part, 1, static_cast<off_t>(arg.offset), RWF_NOWAIT);
+      if (n < static_cast<ssize_t>(wanted)) continue;
+    } else {
+      n = readFully(source.fd->get(), buffer, wanted, arg.offset);
+      if (n < 0) return request->replyError(static_cast<int>(-n));
+    }
+    return request->replyData(buffer, static_cast<size_t>(n));
+  }
+}
+
+int Overlay::ownBody(Transaction& tree, uint64_t ino, uint64_t keepBytes, FdPtr& fd) {
+  const int copied = tree.copyUp(
+      ino, keepBytes, [this](int bodiesFd, const std::string& temporary, const Committed& base, uint64_t keep) {
+        Fd to(::openat(bodiesFd, temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+        if (!to) return errno;
+        keep = std::min(keep, base.entry().size);
+        if (keep == 0) return 0;
+        int error = 0;
+        const FdPtr from = backing_.openCommitted(base, false, error);
+        return from ? copyBytes(from->get(), to.get(), keep) : error;
+      });
+  if (copied != 0) return copied;
+  int error = 0;
+  fd = backing_.openBody(tree.bodiesFd(), ino, true, error);
+  return error;
+}
+
+int Overlay::resize(Transaction& tree, uint64_t ino, uint64_t size, bool clearSetid) {
+  FdPtr fd;
+  if (const int e = ownBody(tree, ino, size, fd)) return e;
+  if (::ftruncate(fd->get(), static_cast<off_t>(size)) != 0) return errno;
+  return tree.truncated(ino, size, clearSetid).error;
+}
+
+void Overlay::write(fuse::RequestPtr request) {
+  const auto& arg = request->arg<fuse_write_in>();
+  request->resign();
+  Change_ change;
+  if (!enterFile(request, request->nodeid(), true, change)) return;
+  FdPtr fd;
+  if (const int e = ownBody(*change.tree, change.ino, UINT64_MAX, fd)) return request->replyError(e);
+  const auto data = request->payload();
+  size_t done = 0;
+  while (done < data.size()) {
+    const ssize_t n =
+        ::pwrite(fd->get(), data.data() + done, data.size() - done, static_cast<off_t>(arg.offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && done == 0) return request->replyError(errno);
+    if (n <= 0) break;
+    done += static_cast<size_t>(n);
+  }
+  const bool clearSetid = (arg.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
+  const auto result = change.tree->written(change.ino, arg.offset + done, clearSetid);
+  if (result.error != 0) return request->replyError(result.error);
+  fuse_write_out out{};
+  out.size = static_cast<uint32_t>(done);
+  request->reply(out);
+}
+
+void Overlay::fallocate(fuse::RequestPtr request) {
+  const auto& arg = request->arg<fuse_fallocate_in>();
+  request->resign();
+  Change_ change;
+  if (!enterFile(request, request->nodeid(), true, change)) return;
+  FdPtr fd;
+  if (const int e = ownBody(*change.tree, change.ino, UINT64_MAX, fd)) return request->replyError(e);
+  if (::fallocate(fd->get(), static_cast<int>(arg.mode), static_cast<off_t>(arg.offset),
+                  static_cast<off_t>(arg.length)) != 0) {
+    return request->replyError(errno);
+  }
+  struct stat st;
+  if (::fstat(fd->get(), &st) != 0) return request->replyError(errno);
+  const auto result = change.tree->truncated(change.ino, static_cast<uint64_t>(st.st_size), true);
+  if (result.error != 0) return request->replyError(result.error);
+  request->replyEmpty();
+}
+
+void Overlay::lseek(fuse::RequestPtr request) {
+  const auto& arg = request->arg<fuse_lseek_in>();
+  request->resign();
+  const Source source = openForReading(resolve(request->nodeid()), false);
+  if (source.error != 0) return request->replyError(source.error);
+  if (arg.offset >= source.size) return request->replyError(ENXIO);
+  // All reading is by pread(2): the descriptor's own offset is nobody's.
+  const off_t at = ::lseek(source.fd->get(), static_cast<off_t>(arg.offset), static_cast<int>(arg.whence));
+  if (at < 0) return request->replyError(errno);
+  fuse_lseek_out out{};
+  out.offset = std::min<uint64_t>(static_cast<uint64_t>(at), source.size);
+  request->reply(out);
+}
+
+void Overlay::copyFileRange(fuse::RequestPtr request) {
+  const auto& arg = request->arg<fuse_copy_file_range_in>();
+  request->resign();
+  if (arg.flags != 0) return request->replyError(EINVAL);
+  Change_ change;
+  if (!enterFile(request, arg.nodeid_out, true, change)) return;
+  const Source source = openForReading(resolve(request->nodeid()), false);
+  if (source.error != 0) return request->replyError(source.error);
+  fuse_write_out out{};
+  if (!source.fd || arg.off_in >= source.size) return request->reply(out);
+  FdPtr fd;
+  if (const int e = ownBody(*change.tree, change.ino, UINT64_MAX, fd)) return request->replyError(e);
+  loff_t in = static_cast<loff_t>(arg.off_in), to = static_cast<loff_t>(arg.off_out);
+  const size_t wanted = std::min<uint64_t>({arg.len, source.size - arg.off_in, uint64_t{1} << 30});
+  const ssize_t n = ::copy_file_range(source.fd->get(), &in, fd->get(), &to, wanted, 0);
+  // The kernel then copies with reads and writes.
+  if (n < 0) return request->replyError(errno == EXDEV ? EOPNOTSUPP : errno);
+  const auto result = change.tree->written(change.ino, arg.off_out + static_cast<uint64_t>(n), true);
+  if (result.error != 0) return request->replyError(result.error);
+  out.size = static_cast<uint32_t>(n);
+  request->reply(out);
+}
+
+void Overlay::open(fuse::RequestPtr request) {
+  if (session_->negotiated().noOpen) return request->replyError(ENOSYS);
+  fuse_open_out out{};
+  // A number's content changes only through this kernel, which keeps its own pages right.
+  out.open_flags = FOPEN_KEEP_CACHE;
+  request->reply(out);
+}
+
+void Overlay::release(fuse::RequestPtr request) { request->replyEmpty(); }
+void Overlay::flush(fuse::RequestPtr request) { request->replyError(ENOSYS); }
+// What a transaction wrote is made durable as a whole, when it commits; nobody can see it before.
+void Overlay::fsync(fuse::RequestPtr request) { request->replyEmpty(); }
+
+}  // namespace siteswap::overlay

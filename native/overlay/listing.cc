@@ -1,0 +1,150 @@
+// OPENDIR, READDIR, READDIRPLUS.
+//
+// Handles carry no state: a root handle's number says which view it lists (so one listing shows one generation however
+// long it takes), any other's is 0, or says which transaction a committed directory was opened in.
+// Offsets: 1 is behind ".", 2 behind "..", n + 2 behind child n of a committed directory; a transaction's by its cookies.
+// The root's listing is never kept by the kernel: a handle from before a swap could fill the cache after it.
+#include <dirent.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "overlay/overlay.h"
+
+namespace siteswap::overlay {
+
+namespace {
+
+constexpr uint64_t kTransactionHandle = uint64_t{1} << 63;
+
+// Collects entries up to the size that was asked for.
+class Listing {
+ public:
+  Listing(uint32_t sizeBytes, bool plus) : most_(sizeBytes), plus_(plus) { bytes_.reserve(most_); }
+
+  // False: no room.
+  bool add(std::string_view name, uint64_t ino, uint32_t mode, uint64_t offset, const fuse_entry_out* entry) {
+    const size_t head = plus_ ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET;
+    const size_t total = FUSE_DIRENT_ALIGN(head + name.size());
+    if (bytes_.size() + total > most_) return false;
+    const size_t at = bytes_.size();
+    bytes_.resize(at + total, '\0');
+    if (plus_ && entry != nullptr) std::memcpy(bytes_.data() + at, entry, sizeof *entry);
+    fuse_dirent d{};
+    d.ino = ino;
+    d.off = offset;
+    d.namelen = static_cast<uint32_t>(name.size());
+    d.type = (mode & S_IFMT) >> 12;
+    std::memcpy(bytes_.data() + at + head - FUSE_NAME_OFFSET, &d, FUSE_NAME_OFFSET);
+    std::memcpy(bytes_.data() + at + head, name.data(), name.size());
+    return true;
+  }
+  void reply(fuse::Request& request) { request.replyData(bytes_.data(), bytes_.size()); }
+
+ private:
+  const size_t most_;
+  const bool plus_;
+  std::string bytes_;
+};
+
+// "." and "..". False: no room, or nothing more to do.
+bool addDots(Listing& listing, uint64_t offset, uint64_t own, uint64_t parent) {
+  if (offset < 1 && !listing.add(".", own, S_IFDIR, 1, nullptr)) return false;
+  return offset >= 2 || listing.add("..", parent, S_IFDIR, 2, nullptr);
+}
+
+}  // namespace
+
+void Overlay::opendir(fuse::RequestPtr request) {
+  const Target target = resolve(request->nodeid());
+  fuse_open_out out{};
+  if (target.kind == Target::kNone) return request->replyError(ESTALE);
+  if (target.kind == Target::kTransaction) return request->reply(out);
+  if (target.kind == Target::kRoot) {
+    return withView(std::move(request), true, [this](fuse::Request& r, const Caller& caller) {
+      fuse_open_out opened{};
+      opened.fh = caller.member ? kTransactionHandle | caller.member->id : viewRoot(caller).manifest->generation();
+      r.reply(opened);
+    });
+  }
+  bool transactions;
+  {
+    std::shared_lock lock(viewsMutex_);
+    transactions = !txns_.empty();
+  }
+  if (transactions) {
+    Caller caller;
+    if (!identify(request, false, caller)) return;
+    if (caller.member) {
+      out.fh = kTransactionHandle | caller.member->id;
+      return request->reply(out);
+    }
+  }
+  // A committed directory never changes: its listing may be kept for ever.
+  out.open_flags = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;
+  request->reply(out);
+}
+
+void Overlay::releasedir(fuse::RequestPtr request) { request->replyEmpty(); }
+// What a transaction wrote is made durable as a whole, when it commits.
+void Overlay::fsyncdir(fuse::RequestPtr request) { request->replyEmpty(); }
+void Overlay::readdir(fuse::RequestPtr request) { listInto(std::move(request), false); }
+void Overlay::readdirplus(fuse::RequestPtr request) { listInto(std::move(request), true); }
+
+void Overlay::listInto(fuse::RequestPtr request, bool plus) {
+  const uint64_t fh = request->arg<fuse_read_in>().fh;
+  const Target target = resolve(request->nodeid());
+  if (target.kind == Target::kNone) return request->replyError(ESTALE);
+  if (target.kind == Target::kTransaction) {
+    return listTransaction(*request, *target.txn->tree, target.ino, plus);
+  }
+  if ((fh & kTransactionHandle) != 0) {
+    const TxnPtr txn = findTxn(static_cast<uint32_t>(fh & ~kTransactionHandle));
+    if (!txn) return request->replyError(ESTALE);
+    const uint64_t ino = target.kind == Target::kRoot ? kRootIno : txn->tree->resolve(target.committed.path());
+    if (ino == 0) return request->replyError(ENOENT);
+    return listTransaction(*request, *txn->tree, ino, plus);
+  }
+  if (target.kind == Target::kCommitted) return listCommitted(*request, target.committed, plus, true, false);
+  const Manifest* manifest = manifestOf(fh);
+  if (manifest == nullptr) return request->replyError(ESTALE);
+  // Attributes and names come along only while every process sees the same ones.
+  std::shared_lock lock(viewsMutex_);
+  const bool cache = session_->negotiated().epoch && manifest == head_ && !severalViews();
+  listCommitted(*request, {manifest, 0}, plus, cache, true);
+}
+
+void Overlay::listCommitted(fuse::Request& request, const Committed& directory, bool plus, bool cache, bool isRoot) {
+  if (!directory.isDirectory()) return request.replyError(ENOTDIR);
+  const auto& arg = request.arg<fuse_read_in>();
+  Listing listing(arg.size, plus);
+  const Entry& e = directory.entry();
+  const uint64_t parent = isRoot || e.parent == 0 ? kRootIno : directory.manifest->entry(e.parent).ino;
+  if (addDots(listing, arg.offset, e.ino, parent)) {
+    for (uint64_t i = arg.offset > 2 ? arg.offset - 2 : 0; i < e.childCount; ++i) {
+      const auto position = static_cast<uint32_t>(i);
+      const Committed child = directory.childAt(position);
+      fuse_entry_out entry{};
+      // Without a node the kernel takes the name only, and looks it up when somebody wants it.
+      if (plus && cache) entry = entryFor(attributesOf(child), true, true);
+      if (!listing.add(directory.nameOfChild(position), child.entry().ino, child.entry().mode, i + 3, &entry)) break;
+    }
+  }
+  listing.reply(request);
+}
+
+void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus) {
+  const auto& arg = request.arg<fuse_read_in>();
+  Listing listing(arg.size, plus);
+  if (addDots(listing, arg.offset, ino, tree.parentOf(ino))) {
+    const int error =
+        tree.list(ino, arg.offset > 2 ? arg.offset - 2 : 0, plus ? 1 : 0, [&](const Transaction::Listed& listed) {
+          const fuse_entry_out entry = entryFor(listed.attributes, false, false);
+          return listing.add(listed.name, listed.attributes.ino, listed.attributes.mode, listed.cookie + 2, &entry);
+        });
+    if (error != 0) return request.replyError(error);
+  }
+  listing.reply(request);
+}
+
+}  // namespace siteswap::overlay

@@ -1,0 +1,205 @@
+// Names, attributes, links and extended attributes: reading.
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+
+#include <cerrno>
+
+#include "overlay/overlay.h"
+
+namespace siteswap::overlay {
+
+void Overlay::lookup(fuse::RequestPtr request) {
+  const std::string_view name = request->name();
+  if (name.size() > 255) return request->replyError(ENAMETOOLONG);
+  const Target parent = resolve(request->nodeid());
+  switch (parent.kind) {
+    case Target::kNone:
+      return request->replyError(ESTALE);
+    case Target::kTransaction: {
+      const auto found = parent.txn->tree->lookup(parent.ino, name, 1);
+      if (found.error != 0) return request->replyError(found.error);
+      return replyEntry(*request, found.attributes, false, false);
+    }
+    case Target::kCommitted:
+      break;
+    case Target::kRoot: {
+      {
+        // The same in every generation that anybody sees: no need to know who asks.
+        std::shared_lock lock(viewsMutex_);
+        if (rootNameMayBeCached(name)) {
+          const Committed child = Committed{head_, 0}.child(name);
+          return child ? replyEntry(*request, attributesOf(child), true, true) : replyNegative(*request, true);
+        }
+      }
+      return withView(std::move(request), false, [this](fuse::Request& r, const Caller& caller) {
+        if (caller.member) {
+          const auto found = caller.member->tree->lookup(kRootIno, r.name(), 1);
+          if (found.error != 0) return r.replyError(found.error);
+          return replyEntry(r, found.attributes, false, false);
+        }
+        const Committed child = viewRoot(caller).child(r.name());
+        return child ? replyEntry(r, attributesOf(child), false, true) : replyNegative(r, false);
+      });
+    }
+  }
+  bool transactions;
+  {
+    std::shared_lock lock(viewsMutex_);
+    transactions = !txns_.empty();
+  }
+  if (transactions) {
+    // A member that stands in a committed directory (its cwd) arrives at the transaction's nodes from there too.
+    Caller caller;
+    if (!identify(request, false, caller)) return;
+    if (caller.member) {
+      Transaction& tree = *caller.member->tree;
+      const uint64_t directory = tree.resolve(parent.committed.path());
+      if (directory == 0) return request->replyError(ENOENT);
+      const auto found = tree.lookup(directory, name, 1);
+      if (found.error != 0) return request->replyError(found.error);
+      return replyEntry(*request, found.attributes, false, false);
+    }
+  }
+  const Committed child = parent.committed.child(name);
+  if (!parent.committed.isDirectory()) return request->replyError(ENOTDIR);
+  return child ? replyEntry(*request, attributesOf(child), true, true) : replyNegative(*request, true);
+}
+
+void Overlay::forget(fuse::RequestPtr request) {
+  const Target target = resolve(request->nodeid());
+  if (target.kind == Target::kTransaction) target.txn->tree->forget(target.ino, request->arg<fuse_forget_in>().nlookup);
+  request->replyNone();
+}
+
+void Overlay::batchForget(fuse::RequestPtr request) {
+  const auto payload = request->payload();
+  const auto* items = reinterpret_cast<const fuse_forget_one*>(payload.data());
+  const size_t count = std::min<size_t>(request->arg<fuse_batch_forget_in>().count, payload.size() / sizeof *items);
+  for (size_t i = 0; i < count; ++i) {
+    const Target target = resolve(items[i].nodeid);
+    if (target.kind == Target::kTransaction) target.txn->tree->forget(target.ino, items[i].nlookup);
+  }
+  request->replyNone();
+}
+
+void Overlay::getattr(fuse::RequestPtr request) {
+  const Target target = resolve(request->nodeid());
+  switch (target.kind) {
+    case Target::kNone:
+      return request->replyError(ESTALE);
+    case Target::kTransaction: {
+      const auto found = target.txn->tree->getattr(target.ino);
+      if (found.error != 0) return request->replyError(found.error);
+      return replyAttributes(*request, found.attributes, false);
+    }
+    case Target::kCommitted:
+      return replyAttributes(*request, attributesOf(target.committed), true);
+    case Target::kRoot:
+      return withView(std::move(request), false, [this](fuse::Request& r, const Caller& caller) {
+        if (caller.member) {
+          const auto found = caller.member->tree->getattr(kRootIno);
+          if (found.error != 0) return r.replyError(found.error);
+          return replyAttributes(r, found.attributes, false);
+        }
+        const bool cache = session_->negotiated().epoch && !severalViews();
+        replyAttributes(r, attributesOf(viewRoot(caller)), cache);
+      });
+  }
+}
+
+void Overlay::readlink(fuse::RequestPtr request) {
+  const Target target = resolve(request->nodeid());
+  if (target.kind == Target::kCommitted) {
+    const Entry& e = target.committed.entry();
+    if (!S_ISLNK(e.mode)) return request->replyError(EINVAL);
+    const std::string_view text = target.committed.manifest->link(e);
+    return request->replyData(text.data(), text.size());
+  }
+  if (target.kind != Target::kTransaction) {
+    return request->replyError(target.kind == Target::kRoot ? EINVAL : ESTALE);
+  }
+  std::string text;
+  if (const int e = target.txn->tree->readlink(target.ino, text)) return request->replyError(e);
+  request->replyData(text.data(), text.size());
+}
+
+void Overlay::statfs(fuse::RequestPtr request) {
+  struct statvfs v;
+  request->resign();
+  if (::fstatvfs(backing_.lowerFd(), &v) != 0) return request->replyError(errno);
+  fuse_statfs_out out{};
+  out.st.blocks = v.f_blocks;
+  out.st.bfree = v.f_bfree;
+  out.st.bavail = v.f_bavail;
+  out.st.files = v.f_files;
+  out.st.ffree = v.f_ffree;
+  out.st.bsize = static_cast<uint32_t>(v.f_bsize);
+  out.st.frsize = static_cast<uint32_t>(v.f_frsize);
+  out.st.namelen = 255;
+  request->reply(out);
+}
+
+namespace {
+
+// GETXATTR and LISTXATTR: size 0 asks how much room is needed.
+void replySized(fuse::Request& request, uint32_t room, std::string_view value) {
+  if (room == 0) {
+    fuse_getxattr_out out{};
+    out.size = static_cast<uint32_t>(value.size());
+    return request.reply(out);
+  }
+  if (value.size() > room) return request.replyError(ERANGE);
+  request.replyData(value.data(), value.size());
+}
+
+Xattrs xattrsOf(const Committed& node) { return decodeXattrs(node.manifest->xattrs(node.entry())); }
+
+void replyXattr(fuse::Request& request, const Xattrs& xattrs) {
+  const auto at = xattrs.find(std::string(request.name()));
+  if (at == xattrs.end()) return request.replyError(ENODATA);
+  replySized(request, request.arg<fuse_getxattr_in>().size, at->second);
+}
+
+void replyXattrNames(fuse::Request& request, const Xattrs& xattrs) {
+  std::string names;
+  for (const auto& [name, value] : xattrs) names += name + '\0';
+  replySized(request, request.arg<fuse_getxattr_in>().size, names);
+}
+
+}  // namespace
+
+void Overlay::getxattr(fuse::RequestPtr request) {
+  const Target target = resolve(request->nodeid());
+  if (target.kind == Target::kNone) return request->replyError(ESTALE);
+  if (target.kind == Target::kCommitted) return replyXattr(*request, xattrsOf(target.committed));
+  if (target.kind == Target::kTransaction) {
+    Xattrs xattrs;
+    if (const int e = target.txn->tree->xattrs(target.ino, xattrs)) return request->replyError(e);
+    return replyXattr(*request, xattrs);
+  }
+  withView(std::move(request), false, [this](fuse::Request& r, const Caller& caller) {
+    Xattrs xattrs;
+    if (!caller.member) return replyXattr(r, xattrsOf(viewRoot(caller)));
+    if (const int e = caller.member->tree->xattrs(kRootIno, xattrs)) return r.replyError(e);
+    replyXattr(r, xattrs);
+  });
+}
+
+void Overlay::listxattr(fuse::RequestPtr request) {
+  const Target target = resolve(request->nodeid());
+  if (target.kind == Target::kNone) return request->replyError(ESTALE);
+  if (target.kind == Target::kCommitted) return replyXattrNames(*request, xattrsOf(target.committed));
+  if (target.kind == Target::kTransaction) {
+    Xattrs xattrs;
+    if (const int e = target.txn->tree->xattrs(target.ino, xattrs)) return request->replyError(e);
+    return replyXattrNames(*request, xattrs);
+  }
+  withView(std::move(request), false, [this](fuse::Request& r, const Caller& caller) {
+    Xattrs xattrs;
+    if (!caller.member) return replyXattrNames(r, xattrsOf(viewRoot(caller)));
+    if (const int e = caller.member->tree->xattrs(kRootIno, xattrs)) return r.replyError(e);
+    replyXattrNames(r, xattrs);
+  });
+}
+
+}  // namespace siteswap::overlay

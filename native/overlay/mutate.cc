@@ -1,0 +1,297 @@
+// Changes: whose they are, and what they do to a transaction's tree.
+#include <fcntl.h>
+
+#include <cerrno>
+
+#include "overlay/overlay.h"
+
+namespace siteswap::overlay {
+
+std::string Overlay::pathOf(const Target& target) {
+  if (target.kind == Target::kCommitted) return target.committed.path();
+  if (target.kind == Target::kTransaction) return target.txn->tree->pathOfDirectory(target.ino).value_or("");
+  return "";
+}
+
+void Overlay::askPolicy(fuse::RequestPtr request, const std::string& path) {
+  OverlayEvents::Writer writer;
+  const process::ProcessPtr process = processes_.ofThread(static_cast<pid_t>(request->tid()));
+  writer.pid = process ? process->pid : 0;
+  writer.uid = request->header().uid;
+  writer.gid = request->header().gid;
+  for (const char* c = request->opcodeName(); *c != '\0'; ++c) writer.op += static_cast<char>(std::tolower(*c));
+  writer.path = path;
+  {
+    std::lock_guard lock(parkMutex_);
+    if (shuttingDown_ || wasInterrupted(request->unique())) return request->replyError(EINTR);
+    writer.request = nextDecision_++;
+    deciding_[writer.request] = std::move(request);
+  }
+  ++committedViewEvents_;
+  events_.writerAppeared(writer);
+}
+
+void Overlay::decide(uint64_t id, int errorNumber) {
+  fuse::RequestPtr request;
+  {
+    std::lock_guard lock(parkMutex_);
+    const auto at = deciding_.find(id);
+    if (at == deciding_.end()) return;  // interrupted meanwhile
+    request = std::move(at->second);
+    deciding_.erase(at);
+  }
+  if (errorNumber != 0) return request->replyError(errorNumber);
+  request->beganMembership = true;
+  session_->resubmit(std::move(request));
+}
+
+bool Overlay::enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path,
+                            Change_& change) {
+  for (;;) {
+    Caller caller;
+    if (!identify(request, false, caller)) return false;
+    if (!caller.member) {
+      if (!caller.process && request->tid() == 0) {
+        // A process of another pid namespace, or the kernel itself: nobody can say whose transaction this would be.
+        request->replyError(EROFS);
+      } else {
+        askPolicy(std::move(request), path);
+      }
+      return false;
+    }
+    std::shared_ptr<Transaction> tree = caller.member->tree;
+    {
+      std::shared_lock lock(viewsMutex_);
+      if (caller.member->closed) continue;
+    }
+    if (!tree->enter()) {
+      request->replyError(EROFS);
+      return false;
+    }
+    change.tree = tree;
+    change.ino = target.kind == Target::kRoot ? kRootIno : 0;
+    return true;
+  }
+}
+
+bool Overlay::enterDirectory(fuse::RequestPtr& request, uint64_t nodeid, std::string_view name, Change_& change) {
+  if (name.size() > 255) {
+    request->replyError(ENAMETOOLONG);
+    return false;
+  }
+  const Target target = resolve(nodeid);
+  if (target.kind == Target::kNone) {
+    request->replyError(ESTALE);
+    return false;
+  }
+  if (target.kind == Target::kTransaction && target.txn->tree->state() != TransactionState::kCommitted) {
+    if (!target.txn->tree->enter()) {
+      request->replyError(EROFS);
+      return false;
+    }
+    change.tree = target.txn->tree;
+    change.ino = target.ino;
+    return true;
+  }
+  const std::string directory = pathOf(target);
+  const std::string path = directory.empty() ? std::string(name) : directory + "/" + std::string(name);
+  if (!enterAsMember(request, target, path, change)) return false;
+  if (target.kind == Target::kRoot) return true;
+  // The request that began a membership came by names of before: the kernel walks them again, once, and arrives at the
+  // transaction's own nodes. Who was a member already stands in a committed directory (a cwd, a descriptor).
+  if (request->beganMembership) {
+    request->replyError(ESTALE);
+    return false;
+  }
+  change.ino = change.tree->resolve(directory);
+  if (change.ino == 0) {
+    request->replyError(ENOENT);
+    return false;
+  }
+  return true;
+}
+
+bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescriptor, Change_& change) {
+  const Target target = resolve(nodeid);
+  if (target.kind == Target::kNone) {
+    request->replyError(ESTALE);
+    return false;
+  }
+  const bool isCommittedTree =
+      target.kind == Target::kTransaction && target.txn->tree->state() == TransactionState::kCommitted;
+  if (target.kind == Target::kTransaction && !isCommittedTree) {
+    if (!target.txn->tree->enter()) {
+      request->replyError(EROFS);
+      return false;
+    }
+    change.tree = target.txn->tree;
+    change.ino = target.ino;
+    return true;
+  }
+  if (target.kind == Target::kRoot) return enterAsMember(request, target, "", change);
+  if (byDescriptor) {
+    // The pages of a committed file are everybody's: no write may go through a descriptor of it.
+    request->replyError(EROFS);
+    return false;
+  }
+  if (!enterAsMember(request, target, pathOf(target), change)) return false;
+  // The walk is made again and arrives at the transaction's own node.
+  request->replyError(ESTALE);
+  return false;
+}
+
+// ---- names ------------------------------------------------------------------------------------------------------
+
+void Overlay::createNode(fuse::RequestPtr request, std::string_view name, uint32_t mode, uint32_t rdev,
+                         std::string_view target) {
+  Change_ change;
+  if (!enterDirectory(request, request->nodeid(), name, change)) return;
+  const auto made = change.tree->create(change.ino, name, mode, request->header().uid, request->header().gid, rdev,
+                                        target, 1);
+  if (made.error != 0) return request->replyError(made.error);
+  replyEntry(*request, made.attributes, false, false);
+}
+
+void Overlay::mkdir(fuse::RequestPtr request) {
+  const std::string name(request->name());
+  const uint32_t mode = S_IFDIR | (request->arg<fuse_mkdir_in>().mode & 07777);
+  createNode(std::move(request), name, mode, 0, "");
+}
+
+void Overlay::mknod(fuse::RequestPtr request) {
+  const std::string name(request->name());
+  const auto arg = request->arg<fuse_mknod_in>();
+  createNode(std::move(request), name, arg.mode, arg.rdev, "");
+}
+
+void Overlay::symlink(fuse::RequestPtr request) {
+  const std::string name(request->name(0)), target(request->name(1));
+  createNode(std::move(request), name, S_IFLNK | 0777, 0, target);
+}
+
+void Overlay::create(fuse::RequestPtr request) {
+  const auto arg = request->arg<fuse_create_in>();
+  const std::string name(request->name());
+  Change_ change;
+  if (!enterDirectory(request, request->nodeid(), name, change)) return;
+  const auto made = change.tree->create(change.ino, name, S_IFREG | (arg.mode & 07777), request->header().uid,
+                                        request->header().gid, 0, "", 1);
+  // Without O_EXCL an existing file is opened: the kernel walks again, finds it, and does that itself.
+  if (made.error == EEXIST && (arg.flags & O_EXCL) == 0) return request->replyError(ESTALE);
+  if (made.error != 0) return request->replyError(made.error);
+  struct {
+    fuse_entry_out entry;
+    fuse_open_out open;
+  } out{};
+  out.entry = entryFor(made.attributes, false, false);
+  out.open.open_flags = FOPEN_KEEP_CACHE;
+  request->reply(out);
+}
+
+void Overlay::tmpfile(fuse::RequestPtr request) {
+  const auto arg = request->arg<fuse_create_in>();
+  Change_ change;
+  if (!enterDirectory(request, request->nodeid(), "", change)) return;
+  const auto made = change.tree->create(0, "", S_IFREG | (arg.mode & 07777), request->header().uid,
+                                        request->header().gid, 0, "", 1);
+  if (made.error != 0) return request->replyError(made.error);
+  struct {
+    fuse_entry_out entry;
+    fuse_open_out open;
+  } out{};
+  out.entry = entryFor(made.attributes, false, false);
+  out.open.open_flags = FOPEN_KEEP_CACHE;
+  request->reply(out);
+}
+
+void Overlay::removeNode(fuse::RequestPtr request, bool directory) {
+  const std::string name(request->name());
+  Change_ change;
+  if (!enterDirectory(request, request->nodeid(), name, change)) return;
+  if (const int e = change.tree->remove(change.ino, name, directory)) return request->replyError(e);
+  request->replyEmpty();
+}
+
+void Overlay::unlink(fuse::RequestPtr request) { removeNode(std::move(request), false); }
+void Overlay::rmdir(fuse::RequestPtr request) { removeNode(std::move(request), true); }
+
+void Overlay::rename(fuse::RequestPtr request) {
+  const auto arg = request->arg<fuse_rename2_in>();
+  const std::string name(request->name(0)), name2(request->name(1));
+  Change_ from, to;
+  if (!enterDirectory(request, request->nodeid(), name, from)) return;
+  if (!enterDirectory(request, arg.newdir, name2, to)) return;
+  if (from.tree != to.tree) return request->replyError(EXDEV);
+  if (const int e = from.tree->rename(from.ino, name, to.ino, name2, arg.flags)) return request->replyError(e);
+  request->replyEmpty();
+}
+
+void Overlay::link(fuse::RequestPtr request) {
+  const uint64_t old = request->arg<fuse_link_in>().oldnodeid;
+  const std::string name(request->name());
+  Change_ file, directory;
+  if (!enterDirectory(request, request->nodeid(), name, directory)) return;
+  if (!enterFile(request, old, false, file)) return;
+  if (file.tree != directory.tree) return request->replyError(EXDEV);
+  const auto made = file.tree->link(file.ino, directory.ino, name, 1);
+  if (made.error != 0) return request->replyError(made.error);
+  replyEntry(*request, made.attributes, false, false);
+}
+
+// ---- attributes -------------------------------------------------------------------------------------------------
+
+void Overlay::setattr(fuse::RequestPtr request) {
+  const auto arg = request->arg<fuse_setattr_in>();
+  if ((arg.valid & FATTR_SIZE) != 0) request->resign();
+  Change_ change;
+  if (!enterFile(request, request->nodeid(), (arg.valid & FATTR_FH) != 0, change)) return;
+  if ((arg.valid & FATTR_SIZE) != 0) {
+    const int e = resize(*change.tree, change.ino, arg.size, (arg.valid & FATTR_KILL_SUIDGID) != 0);
+    if (e != 0) return request->replyError(e);
+  }
+  timespec t;
+  ::clock_gettime(CLOCK_REALTIME, &t);
+  const int64_t now = int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+  const auto toNs = [](uint64_t seconds, uint32_t ns) { return static_cast<int64_t>(seconds) * 1'000'000'000 + ns; };
+  AttributeChange wanted;
+  wanted.mask = arg.valid & (FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_ATIME | FATTR_MTIME);
+  wanted.mode = arg.mode, wanted.uid = arg.uid, wanted.gid = arg.gid;
+  wanted.atimeNs = (arg.valid & FATTR_ATIME_NOW) != 0 ? now : toNs(arg.atime, arg.atimensec);
+  wanted.mtimeNs = (arg.valid & FATTR_MTIME_NOW) != 0 ? now : toNs(arg.mtime, arg.mtimensec);
+  if ((arg.valid & FATTR_KILL_SUIDGID) != 0 && (wanted.mask & FATTR_MODE) == 0 &&
+      (wanted.mask & (FATTR_UID | FATTR_GID)) != 0) {
+    // HANDLE_KILLPRIV_V2: a change of owner takes set-user-id and set-group-id away, and that is ours to do.
+    const auto present = change.tree->getattr(change.ino);
+    if (present.error != 0) return request->replyError(present.error);
+    const uint32_t mode = present.attributes.mode;
+    wanted.mask |= FATTR_MODE;
+    wanted.mode = mode & ~static_cast<uint32_t>(S_ISUID | ((mode & S_IXGRP) != 0 ? S_ISGID : 0));
+  }
+  const auto result =
+      wanted.mask != 0 ? change.tree->setAttributes(change.ino, wanted) : change.tree->getattr(change.ino);
+  if (result.error != 0) return request->replyError(result.error);
+  replyAttributes(*request, result.attributes, false);
+}
+
+void Overlay::setxattr(fuse::RequestPtr request) {
+  const auto arg = request->arg<fuse_setxattr_in>();
+  const std::string name(request->name());
+  if (name.starts_with("system.")) return request->replyError(EOPNOTSUPP);
+  Change_ change;
+  if (!enterFile(request, request->nodeid(), false, change)) return;
+  const auto value = request->payload();
+  const int e = change.tree->setXattr(
+      change.ino, name, {reinterpret_cast<const char*>(value.data()), value.size()}, arg.flags);
+  if (e != 0) return request->replyError(e);
+  request->replyEmpty();
+}
+
+void Overlay::removexattr(fuse::RequestPtr request) {
+  const std::string name(request->name());
+  Change_ change;
+  if (!enterFile(request, request->nodeid(), false, change)) return;
+  if (const int e = change.tree->removeXattr(change.ino, name)) return request->replyError(e);
+  request->replyEmpty();
+}
+
+}  // namespace siteswap::overlay

@@ -1,0 +1,214 @@
+#include "overlay/overlay.h"
+
+#include <time.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace siteswap::overlay {
+
+namespace {
+
+// "For ever" for entry and attribute timeouts: 68 years.
+constexpr uint64_t kForeverSeconds = 0x7fffffff;
+
+fuse_attr toWire(const NodeAttributes& a) {
+  fuse_attr w{};
+  w.ino = a.ino;
+  w.size = a.size;
+  w.blocks = a.blocks;
+  const auto split = [](int64_t ns, uint64_t& seconds, uint32_t& rest) {
+    int64_t s = ns / 1'000'000'000, r = ns % 1'000'000'000;
+    if (r < 0) r += 1'000'000'000, --s;
+    seconds = static_cast<uint64_t>(s);
+    rest = static_cast<uint32_t>(r);
+  };
+  split(a.atimeNs, w.atime, w.atimensec);
+  split(a.mtimeNs, w.mtime, w.mtimensec);
+  split(a.ctimeNs, w.ctime, w.ctimensec);
+  w.mode = a.mode;
+  w.nlink = a.nlink;
+  w.uid = a.uid;
+  w.gid = a.gid;
+  w.rdev = a.rdev;
+  w.blksize = 4096;
+  return w;
+}
+
+}  // namespace
+
+fuse_entry_out entryFor(const NodeAttributes& attributes, bool cacheName, bool cacheAttributes) {
+  fuse_entry_out out{};
+  out.nodeid = attributes.ino;
+  out.entry_valid = cacheName ? kForeverSeconds : 0;
+  out.attr_valid = cacheAttributes ? kForeverSeconds : 0;
+  out.attr = toWire(attributes);
+  return out;
+}
+
+Overlay::Overlay(OverlayOptions options, OverlayEvents events)
+    : options_(std::move(options)),
+      events_(std::move(events)),
+      numbers_(options_.firstIno, options_.inoCount),
+      backing_(options_.lowerFd, options_.layersDir),
+      processes_({options_.disablePidfdInfo, events_.log}),
+      maxMtimeNs_(options_.maxMtimeNs) {}
+
+Overlay::~Overlay() = default;
+
+std::string Overlay::load() {
+  std::unique_lock lock(viewsMutex_);
+  std::string error = loadManifest(options_.generation);
+  if (error.empty()) head_ = manifests_.at(options_.generation).get();
+  return error;
+}
+
+std::string Overlay::loadManifest(uint64_t generation) {
+  if (manifests_.contains(generation)) return "";
+  const std::string path = options_.manifestsDir + "/" + std::to_string(generation) + ".manifest";
+  std::string why;
+  std::unique_ptr<Manifest> manifest = Manifest::open(path, why);
+  if (!manifest) return path + " " + why;
+  if (manifest->generation() != generation) return path + " is of another generation";
+  for (const uint64_t imported : manifest->imports()) {
+    if (imported >= generation) return path + " imports a later generation";
+    if (std::string error = loadManifest(imported); !error.empty()) return error;
+    manifest->imported.push_back(manifests_.at(imported).get());
+  }
+  const Entry& root = manifest->entry(0);
+  for (uint32_t i = 0; i < root.childCount; ++i) {
+    const Entry& e = manifest->entry(root.firstChild + i);
+    if ((e.flags & kImported) == 0) continue;
+    const Manifest& from = *manifest->imported[e.import];
+    if (e.firstChild >= from.size() || from.entry(e.firstChild).ino != e.ino || !S_ISDIR(from.entry(e.firstChild).mode)) {
+      return path + " imports something that is not there";
+    }
+  }
+  if (manifest->header().denseFirstIno == 0) {
+    for (uint32_t i = 1; i < manifest->size(); ++i) {
+      auto& owners = manifestsOfBlock_[InoSource::blockOf(manifest->entry(i).ino)];
+      if (owners.empty() || owners.back() != manifest.get()) owners.push_back(manifest.get());
+    }
+  }
+  manifests_[generation] = std::move(manifest);
+  return "";
+}
+
+const Manifest* Overlay::manifestOf(uint64_t generation) {
+  {
+    std::shared_lock lock(viewsMutex_);
+    if (const auto at = manifests_.find(generation); at != manifests_.end()) return at->second.get();
+  }
+  std::unique_lock lock(viewsMutex_);
+  if (const std::string error = loadManifest(generation); !error.empty()) {
+    events_.log("manifest: " + error);
+    return nullptr;
+  }
+  return manifests_.at(generation).get();
+}
+
+void Overlay::registerBlock(uint64_t block, const TxnPtr& txn) {
+  std::unique_lock lock(blocksMutex_);
+  txnOfBlock_[block] = txn;
+}
+
+Overlay::Target Overlay::resolve(uint64_t nodeid) {
+  if (nodeid == kRootIno) return {Target::kRoot, {}, nullptr, kRootIno};
+  TxnPtr txn;
+  {
+    std::shared_lock lock(blocksMutex_);
+    if (const auto at = txnOfBlock_.find(InoSource::blockOf(nodeid)); at != txnOfBlock_.end()) txn = at->second;
+  }
+  // A number that was committed is not the transaction's any more: see Transaction::releaseCommitted().
+  if (txn && txn->tree->knows(nodeid)) return {Target::kTransaction, {}, txn, nodeid};
+  std::shared_lock lock(viewsMutex_);
+  for (const auto& [generation, manifest] : manifests_) {
+    if (manifest->header().denseFirstIno == 0) continue;
+    if (const auto index = manifest->indexOf(nodeid)) return {Target::kCommitted, {manifest.get(), *index}, nullptr, nodeid};
+  }
+  if (const auto at = manifestsOfBlock_.find(InoSource::blockOf(nodeid)); at != manifestsOfBlock_.end()) {
+    for (const Manifest* manifest : at->second) {
+      const auto index = manifest->indexOf(nodeid);
+      if (!index) continue;
+      const Entry& e = manifest->entry(*index);
+      if ((e.flags & kImported) != 0) continue;
+      return {Target::kCommitted, {manifest, *index}, nullptr, nodeid};
+    }
+  }
+  return {};
+}
+
+bool Overlay::severalViews() const {
+  if (!txns_.empty()) return true;
+  std::lock_guard lock(knownMutex_);
+  for (const auto& [generation, count] : pinCounts_) {
+    if (generation != head_->generation()) return true;
+  }
+  return false;
+}
+
+bool Overlay::rootNameMayBeCached(std::string_view name) {
+  if (!session_->negotiated().epoch || !txns_.empty()) return false;
+  const Committed now = Committed{head_, 0}.child(name);
+  std::lock_guard lock(knownMutex_);
+  for (const auto& [generation, count] : pinCounts_) {
+    if (generation == head_->generation()) continue;
+    const auto manifest = manifests_.find(generation);
+    if (manifest == manifests_.end()) return false;
+    const Committed then = Committed{manifest->second.get(), 0}.child(name);
+    if (static_cast<bool>(then) != static_cast<bool>(now) || (now && then.entry().ino != now.entry().ino)) return false;
+  }
+  return true;
+}
+
+void Overlay::replyEntry(fuse::Request& request, const NodeAttributes& attributes, bool cacheName,
+                         bool cacheAttributes) {
+  request.reply(entryFor(attributes, cacheName, cacheAttributes));
+}
+
+void Overlay::replyNegative(fuse::Request& request, bool cache) {
+  // An ENOENT is never cached by the kernel; a positive answer without a node is.
+  if (!cache) return request.replyError(ENOENT);
+  fuse_entry_out out{};
+  out.entry_valid = kForeverSeconds;
+  request.reply(out);
+}
+
+void Overlay::replyAttributes(fuse::Request& request, const NodeAttributes& attributes, bool cache) {
+  fuse_attr_out out{};
+  out.attr_valid = cache ? kForeverSeconds : 0;
+  out.attr = toWire(attributes);
+  request.reply(out);
+}
+
+Committed Overlay::viewRoot(const Caller& caller) {
+  if (caller.pin) {
+    if (const auto at = manifests_.find(*caller.pin); at != manifests_.end()) return {at->second.get(), 0};
+  }
+  return {head_, 0};
+}
+
+void Overlay::refreshKernelRoot() {
+  if (session_ == nullptr) return;
+  if (session_->negotiated().epoch) session_->notifyIncEpoch();
+  // Attributes only: this takes no lock that a request of ours could hold.
+  session_->notifyInvalInode(kRootIno, -1, 0);
+}
+
+Overlay::TxnPtr Overlay::findTxn(uint32_t id) {
+  std::shared_lock lock(viewsMutex_);
+  const auto at = txns_.find(id);
+  return at == txns_.end() ? nullptr : at->second;
+}
+
+void Overlay::sweepClosed() {
+  std::erase_if(closedTxns_, [&](const TxnPtr& txn) {
+    if (txn->tree->hasKernelReferences()) return false;
+    std::unique_lock lock(blocksMutex_);
+    std::erase_if(txnOfBlock_, [&](const auto& item) { return item.second == txn; });
+    return true;
+  });
+}
+
+}  // namespace siteswap::overlay

@@ -1,0 +1,320 @@
+// The overlay: what each process sees, as FUSE operations.
+//
+// A *view* is a generation (immutable, from manifests) or an open transaction. Below the root every node belongs to
+// exactly one tree, so only operations on the root itself, and changes, have to know who is asking:
+//   - root, one view alive:     HEAD answers, nobody is identified, the kernel caches for ever
+//   - root, several views:      the caller's view answers, under the views lock (a swap waits for the reply, and the reply
+//                               for the swap), with no caching where views differ
+//   - a change, by a member:    goes to its transaction's tree; by anybody else: JavaScript is asked once
+// No committed view's request enters JavaScript otherwise.
+//
+// Locks, in this order: viewsMutex_, knownMutex_, parkMutex_, Transaction::mutex_, Backing. /proc is never read under one.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "fuse/session.h"
+#include "overlay/backing.h"
+#include "overlay/merge.h"
+#include "overlay/transaction.h"
+#include "process/process.h"
+
+namespace siteswap::overlay {
+
+enum class PinPolicy { kProcess, kNone, kLease };
+
+struct OverlayOptions {
+  int lowerFd = -1;
+  std::string layersDir, manifestsDir;
+  uint64_t generation = 0;
+  uint64_t firstIno = 0, inoCount = 0;
+  int64_t maxMtimeNs = 0;
+  PinPolicy pin = PinPolicy::kProcess;
+  int64_t leaseSeconds = 0;
+  bool disablePidfdInfo = false;
+};
+
+// What JavaScript is told. Called from any thread, without locks.
+struct OverlayEvents {
+  struct Writer {
+    uint64_t request;
+    int pid;
+    uint32_t uid, gid;
+    std::string op, path;
+  };
+  std::function<void(const Writer&)> writerAppeared;
+  std::function<void(uint32_t transaction, process::ExitStatus)> rootExited;
+  std::function<void(const std::string&)> log;
+};
+
+struct PinInfo {
+  int pid;
+  uint64_t generation;
+  int64_t sinceMs;
+};
+
+struct TransactionInfo {
+  uint64_t base = 0;
+  int rootPid = 0;
+  std::vector<int> members;
+  uint64_t mutations = 0;
+  int64_t quietMs = 0;
+  std::string state;
+};
+
+// Which tree a path call reads.
+struct ViewName {
+  bool isTransaction = false;
+  uint64_t number = 0;
+};
+
+// An entry on the wire; "cache" means for ever, else not at all.
+fuse_entry_out entryFor(const NodeAttributes& attributes, bool cacheName, bool cacheAttributes);
+
+class Overlay : public fuse::Operations {
+ public:
+  Overlay(OverlayOptions options, OverlayEvents events);
+  ~Overlay() override;
+
+  // Loads HEAD. Empty or a one-line error. Before the session starts.
+  std::string load();
+  void attach(fuse::Session* session) { session_ = session; }
+  // Answers everything that waits, so that the session can stop.
+  void shutDown();
+
+  // ---- control (JavaScript's threads). Errors: positive errno, 0 for success.
+  int beginTransaction(uint32_t id, const std::string& directory, int rootPid, const std::string& token);
+  int restoreTransaction(uint32_t id, const std::string& directory);
+  int freezeTransaction(uint32_t id);  // blocks until no change is in progress
+  int transactionInfo(uint32_t id, TransactionInfo& info);
+  int changes(uint32_t id, std::vector<Change>& changes);
+  MergeResult buildManifest(uint32_t id, uint64_t generation, uint32_t layer, const std::string& manifestPath);
+  int publish(uint64_t generation, uint32_t transaction, std::string& error);  // transaction 0: none
+  int abortTransaction(uint32_t id);
+  int releaseBarrier(uint32_t id);
+  // errorNumber 0: run the request again.
+  void decide(uint64_t request, int errorNumber);
+  std::vector<PinInfo> pins();
+  uint64_t committedViewEvents() const { return committedViewEvents_; }
+  uint64_t parkedCount();
+
+  struct PathNode {
+    NodeAttributes attributes{};
+    std::string target;
+  };
+  struct PathEntry {
+    std::string name;
+    uint32_t mode;
+    uint64_t ino;
+  };
+  int pathStat(const ViewName& view, const std::string& path, PathNode& out);
+  int pathList(const ViewName& view, const std::string& path, std::vector<PathEntry>& out);
+  int pathRead(const ViewName& view, const std::string& path, std::string& out);  // blocks
+
+  // ---- fuse::Operations
+  void lookup(fuse::RequestPtr) override;
+  void forget(fuse::RequestPtr) override;
+  void batchForget(fuse::RequestPtr) override;
+  void getattr(fuse::RequestPtr) override;
+  void setattr(fuse::RequestPtr) override;
+  void readlink(fuse::RequestPtr) override;
+  void symlink(fuse::RequestPtr) override;
+  void mknod(fuse::RequestPtr) override;
+  void mkdir(fuse::RequestPtr) override;
+  void unlink(fuse::RequestPtr) override;
+  void rmdir(fuse::RequestPtr) override;
+  void rename(fuse::RequestPtr) override;
+  void link(fuse::RequestPtr) override;
+  void open(fuse::RequestPtr) override;
+  void read(fuse::RequestPtr) override;
+  void write(fuse::RequestPtr) override;
+  void statfs(fuse::RequestPtr) override;
+  void release(fuse::RequestPtr) override;
+  void fsync(fuse::RequestPtr) override;
+  void setxattr(fuse::RequestPtr) override;
+  void getxattr(fuse::RequestPtr) override;
+  void listxattr(fuse::RequestPtr) override;
+  void removexattr(fuse::RequestPtr) override;
+  void flush(fuse::RequestPtr) override;
+  void opendir(fuse::RequestPtr) override;
+  void readdir(fuse::RequestPtr) override;
+  void readdirplus(fuse::RequestPtr) override;
+  void releasedir(fuse::RequestPtr) override;
+  void fsyncdir(fuse::RequestPtr) override;
+  void create(fuse::RequestPtr) override;
+  void tmpfile(fuse::RequestPtr) override;
+  void fallocate(fuse::RequestPtr) override;
+  void lseek(fuse::RequestPtr) override;
+  void copyFileRange(fuse::RequestPtr) override;
+  void interrupt(uint64_t unique) override;
+
+ private:
+  // An engine-level transaction: the tree and who works in it.
+  struct Txn {
+    uint32_t id = 0;
+    std::shared_ptr<Transaction> tree;
+    uint64_t baseGeneration = 0;
+    process::ProcessPtr root;                     // null: restored
+    std::vector<process::ProcessPtr> ancestors;  // of the root, when it began
+    std::string token;
+    bool closed = false;   // viewsMutex_
+    bool barrier = true;   // parkMutex_
+  };
+  using TxnPtr = std::shared_ptr<Txn>;
+
+  // What is known of a process that looked at the root.
+  struct Known {
+    process::ProcessPtr process;
+    uint64_t checkedEpoch = 0;  // membership was looked for when membershipEpoch_ had this value
+    TxnPtr member;
+    std::optional<uint64_t> pin;
+    int64_t pinnedAtMs = 0;
+  };
+
+  struct Caller {
+    process::ProcessPtr process;  // null: can't be seen from here
+    TxnPtr member;
+    std::optional<uint64_t> pin;  // else HEAD
+    uint64_t viewEpoch = 0;       // when this was found out
+  };
+
+  struct Target {
+    enum Kind { kNone, kRoot, kCommitted, kTransaction } kind = kNone;
+    Committed committed;
+    TxnPtr txn;
+    uint64_t ino = 0;
+  };
+
+  // A change in a transaction: from enter() to leave().
+  class Change_ {
+   public:
+    Change_() = default;
+    Change_(const Change_&) = delete;
+    Change_& operator=(const Change_&) = delete;
+    ~Change_() {
+      if (tree != nullptr) tree->leave();
+    }
+    std::shared_ptr<Transaction> tree;
+    uint64_t ino = 0;  // of the parent, or of the file
+  };
+
+  // overlay.cc
+  std::string loadManifest(uint64_t generation);  // viewsMutex_ held exclusively (or before start)
+  const Manifest* manifestOf(uint64_t generation);  // loads on demand; no lock held; null on failure
+  Target resolve(uint64_t nodeid);
+  void registerBlock(uint64_t block, const TxnPtr& txn);
+  bool severalViews() const;                        // viewsMutex_
+  bool rootNameMayBeCached(std::string_view name);  // viewsMutex_
+  void replyEntry(fuse::Request& request, const NodeAttributes& attributes, bool cacheName, bool cacheAttributes);
+  void replyNegative(fuse::Request& request, bool cache);
+  void replyAttributes(fuse::Request& request, const NodeAttributes& attributes, bool cache);
+  Committed viewRoot(const Caller& caller);         // viewsMutex_; for a non-member
+  void refreshKernelRoot();                         // viewsMutex_ exclusively
+  TxnPtr findTxn(uint32_t id);
+  std::shared_ptr<Transaction> makeTree(const TxnPtr& txn, const std::string& directory, const Manifest* base);
+  void sweepClosed();  // viewsMutex_ exclusively
+
+  // callers.cc
+  // False: the request was parked (consumed). Otherwise who asks; with `pin` a non-member's view is pinned from now on.
+  bool identify(fuse::RequestPtr& request, bool pin, Caller& caller);
+  // identify(), then `work(caller)` under the shared views lock with the caller's view still true.
+  template <class Work>
+  void withView(fuse::RequestPtr request, bool pin, Work&& work);
+  void findMembership(fuse::Request& request, const process::ProcessPtr& process, const std::vector<TxnPtr>& open,
+                      TxnPtr& member, std::optional<uint64_t>& inherited);
+  bool park(fuse::RequestPtr& request, const TxnPtr& txn);
+  void unpark(const TxnPtr& txn);
+  bool wasInterrupted(uint64_t unique);  // parkMutex_
+  void processEnded(const process::ProcessPtr& process);
+  void setPin(Known& known, std::optional<uint64_t> generation);  // knownMutex_
+  void moveToHead(const TxnPtr& txn);                             // viewsMutex_ exclusively
+  void closeTxn(const TxnPtr& txn);                               // viewsMutex_ exclusively
+
+  // mutate.cc
+  void askPolicy(fuse::RequestPtr request, const std::string& path);
+  // False: the request was consumed (answered, parked, or waits for the policy).
+  bool enterDirectory(fuse::RequestPtr& request, uint64_t nodeid, std::string_view name, Change_& change);
+  bool enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescriptor, Change_& change);
+  bool enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path, Change_& change);
+  std::string pathOf(const Target& target);
+  void createNode(fuse::RequestPtr request, std::string_view name, uint32_t mode, uint32_t rdev,
+                  std::string_view target);
+  void removeNode(fuse::RequestPtr request, bool directory);
+
+  // data.cc
+  struct Source {
+    int error = 0;
+    FdPtr fd;  // null without error: empty
+    uint64_t size = 0;
+  };
+  Source openForReading(const Target& target, bool cachedOnly);
+  int ownBody(Transaction& tree, uint64_t ino, uint64_t keepBytes, FdPtr& fd);
+  int resize(Transaction& tree, uint64_t ino, uint64_t size, bool clearSetid);
+
+  // listing.cc
+  void listInto(fuse::RequestPtr request, bool plus);
+  void listCommitted(fuse::Request& request, const Committed& directory, bool plus, bool cache, bool isRoot);
+  void listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus);
+
+  const OverlayOptions options_;
+  const OverlayEvents events_;
+  fuse::Session* session_ = nullptr;
+  InoSource numbers_;
+  Backing backing_;
+  process::ProcessTable processes_;
+
+  mutable std::shared_mutex viewsMutex_;
+  std::map<uint64_t, std::unique_ptr<Manifest>> manifests_;
+  const Manifest* head_ = nullptr;
+  std::map<uint32_t, TxnPtr> txns_;   // open and frozen ones
+  std::vector<TxnPtr> closedTxns_;    // the kernel may still hold nodes of theirs
+  uint64_t viewEpoch_ = 1;            // changes when a transaction begins or ends and when HEAD moves
+  uint64_t membershipEpoch_ = 1;      // changes when a transaction begins
+  int64_t maxMtimeNs_;
+  std::unordered_map<uint64_t, std::vector<const Manifest*>> manifestsOfBlock_;
+
+  mutable std::shared_mutex blocksMutex_;  // leaf
+  std::unordered_map<uint64_t, TxnPtr> txnOfBlock_;
+
+  mutable std::mutex knownMutex_;
+  std::unordered_map<int, Known> known_;
+  std::map<uint64_t, size_t> pinCounts_;  // by generation
+
+  mutable std::mutex parkMutex_;
+  struct Parked {
+    fuse::RequestPtr request;
+    TxnPtr txn;
+  };
+  std::vector<Parked> parked_;
+  std::map<uint64_t, fuse::RequestPtr> deciding_;
+  uint64_t nextDecision_ = 1;
+  std::vector<uint64_t> interrupted_;  // the latest few
+  bool shuttingDown_ = false;
+
+  std::atomic<uint64_t> committedViewEvents_{0};
+};
+
+template <class Work>
+void Overlay::withView(fuse::RequestPtr request, bool pin, Work&& work) {
+  for (;;) {
+    Caller caller;
+    if (!identify(request, pin, caller)) return;
+    std::shared_lock lock(viewsMutex_);
+    if (caller.viewEpoch != viewEpoch_) continue;
+    work(*request, caller);
+    return;
+  }
+}
+
+}  // namespace siteswap::overlay
