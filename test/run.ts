@@ -8,10 +8,11 @@
  */
 
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { cleanUp, findLeftovers, fuseMounts, RUN_MARK } from './helpers/leftovers.js';
+import { listMounts } from '../src/daemon/mountinfo.js';
+import { cleanUp, findLeftovers, RUN_MARK } from './helpers/leftovers.js';
 
 const GROUPS = [
   'lint',
@@ -84,7 +85,7 @@ if (files.length === 0) {
   console.error('error: no test file in these groups');
   process.exit(1);
 }
-const mountsBefore = fuseMounts(readFileSync('/proc/self/mountinfo', 'utf8'));
+const mountsBefore = listMounts();
 const mark = `${process.pid}-${Date.now()}`;
 let exitCode = await runNode(files, mark);
 const leftovers = findLeftovers(mark, mountsBefore);

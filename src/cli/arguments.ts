@@ -1,5 +1,6 @@
-/** What commands parse from their command line words: pure functions that throw commander's usage error. */
+/** What commands parse from their command line words: pure functions that throw usage errors. */
 import { InvalidArgumentError } from 'commander';
+import { SiteswapError } from '../util/errors.js';
 
 const TRANSACTION = /^[1-9][0-9]{0,15}$/;
 
@@ -28,7 +29,13 @@ export function dirAndTransaction(
   second: string | undefined,
 ): { dir: string | undefined; transaction: number | undefined } {
   if (second !== undefined) {
-    if (!TRANSACTION.test(second)) throw new InvalidArgumentError(`'${second}' is not a transaction's number.`);
+    if (!TRANSACTION.test(second)) {
+      throw new SiteswapError(
+        'USAGE',
+        `'${second}' is not a transaction's number`,
+        'siteswap status shows the numbers.',
+      );
+    }
     return { dir: first, transaction: Number(second) };
   }
   if (first !== undefined && TRANSACTION.test(first)) return { dir: undefined, transaction: Number(first) };

@@ -5,32 +5,14 @@
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { listMounts, type SiteswapMount } from '../../src/daemon/mountinfo.js';
 
 /** Set by the runner for everything it starts. */
 export const RUN_MARK = 'SITESWAP_TEST_RUN';
 
-export interface FuseMount {
-  mountpoint: string;
-  /** Minor device number, which names the connection in /sys/fs/fuse/connections. */
-  minor: string;
-}
-
 export interface Leftovers {
-  mounts: FuseMount[];
+  mounts: SiteswapMount[];
   processes: { pid: number; command: string }[];
-}
-
-/** The siteswap mounts in the text of a mountinfo file (proc(5)). */
-export function fuseMounts(mountinfo: string): FuseMount[] {
-  return mountinfo
-    .split('\n')
-    .map((line) => line.split(' '))
-    .filter((fields) => fields[fields.indexOf('-') + 1] === 'fuse.siteswap')
-    .map((fields) => ({ mountpoint: unescape(fields[4]!), minor: fields[2]!.split(':')[1]! }));
-}
-
-function unescape(field: string): string {
-  return field.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));
 }
 
 function markedProcesses(mark: string): Leftovers['processes'] {
@@ -48,18 +30,16 @@ function markedProcesses(mark: string): Leftovers['processes'] {
   return found;
 }
 
-export function findLeftovers(mark: string, before: FuseMount[]): Leftovers {
-  const known = new Set(before.map(({ mountpoint, minor }) => `${minor} ${mountpoint}`));
-  const mounts = fuseMounts(readFileSync('/proc/self/mountinfo', 'utf8')).filter(
-    ({ mountpoint, minor }) => !known.has(`${minor} ${mountpoint}`),
-  );
+export function findLeftovers(mark: string, before: SiteswapMount[]): Leftovers {
+  const known = new Set(before.map(({ mountpoint, device }) => `${device} ${mountpoint}`));
+  const mounts = listMounts().filter(({ mountpoint, device }) => !known.has(`${device} ${mountpoint}`));
   return { mounts, processes: markedProcesses(mark) };
 }
 
 /** The connections are aborted first: a process that hangs in a request can't be killed before that. */
 export function cleanUp({ mounts, processes }: Leftovers): void {
-  for (const { minor } of mounts) {
-    const abort = `/sys/fs/fuse/connections/${minor}/abort`;
+  for (const { device } of mounts) {
+    const abort = `/sys/fs/fuse/connections/${device.split(':')[1]}/abort`;
     if (existsSync(abort)) writeFileSync(abort, '1');
   }
   for (const { pid } of processes) {
