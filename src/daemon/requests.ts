@@ -70,8 +70,15 @@ function status({ options, store, backend, engine, session, transactions, health
 
 function transactionStatus(engine: Engine, transaction: Transaction): TransactionStatus {
   const { id, state, command, pid, base, reason } = transaction;
-  const { members, mutations } = engine.transactionInfo(id);
-  return { id, state, command: [...command], rootPid: pid, members, mutations, base, reason };
+  const common = { id, state, command: [...command], rootPid: pid, base, reason };
+  try {
+    const { members, mutations } = engine.transactionInfo(id);
+    return { ...common, members, mutations };
+  } catch (error) {
+    // Published a moment ago, and not yet tidied away.
+    if (state !== 'committing') throw error;
+    return { ...common, members: [], mutations: 0 };
+  }
 }
 
 async function begin(context: RequestContext, params: Params<'begin'>): Promise<Result<'begin'>> {

@@ -7,7 +7,9 @@
  */
 import { closeSync, constants, openSync } from 'node:fs';
 import type { Backend, Engine, EngineEvent, SessionInfo } from '../fuse/backend.js';
+import { TransactionNumbers } from '../store/starts.js';
 import { Store } from '../store/store.js';
+import type { Verify } from '../txn/commit.js';
 import { Transactions } from '../txn/transactions.js';
 import { systemClock } from '../util/clock.js';
 import { describe } from '../util/errors.js';
@@ -18,14 +20,15 @@ import { checkManifest } from './prepare.js';
 import { handleRequest } from './requests.js';
 import { SERVER_FDS } from './server-fds.js';
 import { tellTerminal } from './terminal.js';
-import { createVerify } from './verification.js';
-import { Writers } from './writers.js';
+import { Writers, type WriterPolicy } from './writers.js';
 
 export interface ServerOptions {
   mount: MountOptions;
   backend: Backend;
   disable: Parameters<Backend['createEngine']>[0]['disable'];
-  keeper: KeeperLink;
+  keeper: Pick<KeeperLink, 'send' | 'unmount' | 'lost'>;
+  policy: WriterPolicy;
+  createVerify: (engine: Engine) => Verify;
   log: (text: string) => void;
 }
 
@@ -77,20 +80,21 @@ class Server {
       },
       (event) => server?.onEvent(event),
     );
+    const numbers = new TransactionNumbers(start, () => store.takeStart());
     const storeFd = openSync(store.layout.root, constants.O_RDONLY | constants.O_DIRECTORY);
     const transactions = new Transactions({
       store,
       engine,
-      verify: createVerify(engine, mount),
+      verify: options.createVerify(engine),
       sync: () => backend.syncFilesystem(storeFd),
       clock: systemClock,
       mode: mount.commit,
-      transactionBase: start.transactionBase,
+      nextId: () => numbers.next(),
       log: options.log,
       tell: (transaction, text) => transaction.terminal && tellTerminal(transaction.terminal, text),
     });
     const readOnly = generation !== store.head;
-    const writers = new Writers({ transactions, engine, readOnly, log: options.log });
+    const writers = new Writers({ transactions, engine, policy: options.policy, readOnly, log: options.log });
     server = new Server(options, engine, transactions, writers, store);
     if (!readOnly) await transactions.restore();
     const session = await engine.start();

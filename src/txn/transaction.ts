@@ -16,8 +16,8 @@ export type State = 'open' | 'committing' | 'staged' | 'refused';
 
 export interface Transaction {
   readonly id: number;
-  /** HEAD when it began. */
-  readonly base: number;
+  /** The generation that it changes: what its root process saw when it began. */
+  base: number;
   readonly command: readonly string[];
   readonly pid: number;
   readonly uid: number;

@@ -26,8 +26,8 @@ export interface TransactionsOptions {
   sync: () => Promise<void>;
   clock: Clock;
   mode: 'auto' | 'manual';
-  /** Transactions are numbered from this plus 1. */
-  transactionBase: number;
+  /** A number for a transaction; never the same twice. */
+  nextId: () => Promise<number>;
   log: (text: string) => void;
   /** Writes to the installer's terminal, if it has one. */
   tell: (transaction: Transaction, text: string) => void;
@@ -57,11 +57,8 @@ export class Transactions {
   readonly #commits = new Map<number, Promise<CommitResult>>();
   readonly #queue = new CommitQueue();
   readonly #watchers = new Set<() => void>();
-  #lastId: number;
 
-  constructor(private readonly options: TransactionsOptions) {
-    this.#lastId = options.transactionBase;
-  }
+  constructor(private readonly options: TransactionsOptions) {}
 
   list(): Transaction[] {
     return [...this.#table.values()];
@@ -82,10 +79,10 @@ export class Transactions {
   }
 
   async #begin(beginning: Beginning): Promise<Transaction> {
-    const { store, engine } = this.options;
+    const { store, engine, nextId } = this.options;
     const transaction: Transaction = {
       ...beginning,
-      id: ++this.#lastId,
+      id: await nextId(),
       base: store.head,
       token: beginning.when === 'explicit' ? randomBytes(16).toString('hex') : null,
       state: 'open',
@@ -104,6 +101,8 @@ export class Transactions {
       await store.removeTransaction(transaction.id);
       throw error;
     }
+    // A pinned process's installer builds on what that process sees.
+    transaction.base = engine.transactionInfo(transaction.id).base;
     this.#table.set(transaction.id, transaction);
     this.options.log(`${describeTransaction(transaction)} begins`);
     if (transaction.when === 'exit-or-quiet') this.#watchQuiet(transaction);

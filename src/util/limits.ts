@@ -2,8 +2,10 @@
 
 /** Each server start owns this many inode numbers: [n * span, (n + 1) * span), n >= 1. */
 export const INO_SPAN = 2n ** 32n;
-/** Each server start owns this many transaction numbers, so they are never used twice. */
-export const TRANSACTION_SPAN = 2 ** 20;
+/** Each start owns this many transaction numbers, so they are never used twice. */
+export const TRANSACTION_SPAN = 2 ** 10;
+/** Layers and transactions have 32 bits in a manifest, so this is where starts end. */
+export const MAX_STARTS = 2 ** 32 / TRANSACTION_SPAN;
 
 /** How long new readers wait for the decision about an installer that has exited. */
 export const BARRIER_MS = 60_000;

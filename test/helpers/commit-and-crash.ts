@@ -10,10 +10,10 @@ import { openStore } from './fake-store.js';
 
 const [root, keep] = process.argv.slice(2);
 const store = await openStore(root!);
-const { transactionBase } = await store.takeStart();
+const { firstTransaction } = await store.takeStart();
 const engine = new FakeEngine(store.head);
 const transaction: Transaction = {
-  id: transactionBase + 1,
+  id: firstTransaction,
   base: store.head,
   command: ['pip', 'install', 'x'],
   pid: process.pid,

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { COMMIT_STEPS } from '../../src/txn/commit.js';
 import { StoreLayout } from '../../src/store/layout.js';
+import { TRANSACTION_SPAN } from '../../src/util/limits.js';
 import { openStore, temporaryDirectory, tree } from '../helpers/fake-store.js';
 
 const run = promisify(execFile);
@@ -41,7 +42,7 @@ for (const point of POINTS) {
       await store.recover();
       const committed = AFTER_HEAD.has(point);
       assert.equal(store.head, committed ? 1 : 0);
-      const id = 2 ** 20 + 1;
+      const id = TRANSACTION_SPAN;
       const expected = ['HEAD', 'format', 'generations', 'layers', 'lock', 'manifests', 'starts', 'transactions'];
       for (let generation = 0; generation <= store.head; generation++) {
         expected.push(`generations/${generation}.json`, `manifests/${generation}.manifest`);

@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { writeFileAtomic } from '../../src/store/atomic-fs.js';
 import { defaultStorePath, numberOfName } from '../../src/store/layout.js';
+import { TransactionNumbers } from '../../src/store/starts.js';
 import { Store } from '../../src/store/store.js';
-import { INO_SPAN } from '../../src/util/limits.js';
+import { INO_SPAN, TRANSACTION_SPAN } from '../../src/util/limits.js';
 import { LOWER, openStore, temporaryDirectory, tree } from '../helpers/fake-store.js';
 
 test('a new store is private and opens again as it was left', async (t) => {
@@ -32,7 +33,13 @@ test('starts never repeat, and each owns its numbers', async (t) => {
   assert.equal(first.number, 1);
   assert.equal(first.firstIno, INO_SPAN);
   assert.equal(first.firstIno + first.inoCount, second.firstIno);
-  assert.ok(second.transactionBase > first.transactionBase);
+  assert.equal(first.firstTransaction + TRANSACTION_SPAN, second.firstTransaction);
+
+  const numbers = new TransactionNumbers(second, () => store.takeStart());
+  const taken = await Promise.all(Array.from({ length: TRANSACTION_SPAN + 2 }, () => numbers.next()));
+  assert.equal(new Set(taken).size, taken.length);
+  assert.equal(taken[0], second.firstTransaction);
+  assert.equal((await store.takeStart()).number, 4);
   store.close();
 });
 

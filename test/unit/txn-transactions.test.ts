@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { TransactionNumbers } from '../../src/store/starts.js';
 import type { Store } from '../../src/store/store.js';
 import type { Verdict } from '../../src/txn/commit.js';
 import type { Transaction } from '../../src/txn/transaction.js';
@@ -25,7 +26,7 @@ interface World {
 async function world(t: TestContext, mode: 'auto' | 'manual' = 'auto'): Promise<World> {
   const store = await openStore(join(temporaryDirectory(t), 'store'));
   t.after(() => store.close());
-  const { transactionBase } = await store.takeStart();
+  const numbers = new TransactionNumbers(await store.takeStart(), () => store.takeStart());
   const [engine, clock, told] = [new FakeEngine(), new FakeClock(), [] as string[]];
   const verdict: Verdict = { findings: [], packages: [] };
   const transactions = new Transactions({
@@ -35,7 +36,7 @@ async function world(t: TestContext, mode: 'auto' | 'manual' = 'auto'): Promise<
     sync: () => Promise.resolve(),
     clock,
     mode,
-    transactionBase,
+    nextId: () => numbers.next(),
     log: () => undefined,
     tell: (_transaction, text) => told.push(text),
   });
