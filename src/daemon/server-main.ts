@@ -7,6 +7,8 @@ import { KeeperLink } from './keeper-link.js';
 import { mountOptionsSchema } from './keeper-protocol.js';
 import { SERVER_FDS } from './server-fds.js';
 import { runServer } from './server.js';
+import { createVerify } from './verification.js';
+import { writerPolicy } from './writer-policy.js';
 
 process.chdir('/');
 process.umask(0o077);
@@ -20,7 +22,15 @@ const keeper = new KeeperLink(SERVER_FDS.keeper, () => backend!, mount.directory
 let code: number;
 try {
   backend = await loadBackend(mount.backend);
-  code = await runServer({ mount, backend, disable: disabledFeatures(), keeper, log });
+  code = await runServer({
+    mount,
+    backend,
+    disable: disabledFeatures(),
+    keeper,
+    policy: writerPolicy,
+    createVerify: (engine) => createVerify(engine, mount),
+    log,
+  });
 } catch (error) {
   log(`error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
   const data = errorData(error);

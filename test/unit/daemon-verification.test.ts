@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createVerify, metadataField, metadataPaths } from '../../src/daemon/verification.js';
+import type { PathChange, TreeView } from '../../src/txn/engine-port.js';
+import type { Transaction } from '../../src/txn/transaction.js';
+
+type Files = Record<string, string>;
+
+function tree(before: Files, after: Files): Parameters<typeof createVerify>[0] {
+  const filesOf = (view: TreeView): Files => ('transaction' in view ? after : before);
+  const missing = (): Error => Object.assign(new Error('none'), { code: 'ENOENT' });
+  return {
+    list(view, path) {
+      const prefix = `${path.toString()}/`;
+      const names = Object.keys(filesOf(view)).filter((name) => name.startsWith(prefix));
+      if (names.length === 0) throw missing();
+      return names.map((name) => ({ name: Buffer.from(name.slice(prefix.length)), type: 'file' }));
+    },
+    read(view, path) {
+      const content = filesOf(view)[path.toString()];
+      return content === undefined ? Promise.reject(missing()) : Promise.resolve(Buffer.from(content));
+    },
+  };
+}
+
+function changes(...paths: string[]): PathChange[] {
+  return paths.map((path) => ({ path: Buffer.from(path), kind: 'modified', type: 'file' }));
+}
+
+const TRANSACTION = { id: 7, base: 0 } as Transaction;
+
+test('an upgrade, an install and a removal are told', async () => {
+  const before = {
+    'Foo_Bar-1.dist-info/METADATA': 'Name: Foo_Bar\nVersion: 1\n\nVersion: 9',
+    'Foo_Bar-1.dist-info/RECORD': '',
+    'old.egg-info': 'Name: old\nVersion: 0.1\n',
+  };
+  const after = {
+    'foo_bar-2.dist-info/METADATA': 'Name: foo-bar\r\nVersion: 2\r\n\r\nText',
+    'foo_bar-2.dist-info/RECORD': '',
+    'lib/new-3.egg-info/PKG-INFO': 'Name: new\nVersion: 3\n',
+  };
+  const touched = changes(...Object.keys(before), ...Object.keys(after), 'foo/__init__.py');
+  const verdict = await createVerify(tree(before, after), { verify: 'record' })(TRANSACTION, touched);
+  assert.deepEqual(verdict, {
+    findings: [],
+    packages: [
+      { name: 'foo-bar', from: '1', to: '2' },
+      { name: 'new', from: null, to: '3' },
+      { name: 'old', from: '0.1', to: null },
+    ],
+  });
+});
+
+test('a dist-info that is cut short is refused, unless nothing is to be checked', async () => {
+  const files = tree({}, { 'x-1.dist-info/INSTALLER': 'pip' });
+  const touched = changes('x-1.dist-info/INSTALLER');
+  const { findings } = await createVerify(files, { verify: 'record' })(TRANSACTION, touched);
+  assert.deepEqual(
+    findings.map(({ message }) => message),
+    ['x-1.dist-info has no METADATA', 'x-1.dist-info has no RECORD'],
+  );
+  assert.deepEqual((await createVerify(files, { verify: 'none' })(TRANSACTION, touched)).findings, []);
+});
+
+test('metadata is found at any depth, once', () => {
+  const paths = metadataPaths(
+    changes('a-1.dist-info', 'a-1.dist-info/RECORD', 'lib/b-2.egg-info/PKG-INFO', 'c.py', 'x.dist-info.txt'),
+  );
+  assert.deepEqual(paths, ['a-1.dist-info', 'lib/b-2.egg-info']);
+});
+
+test('fields are read from the header only', () => {
+  assert.equal(metadataField('Metadata-Version: 2.1\nName:  x \n\nVersion: 3', 'Name'), 'x');
+  assert.equal(metadataField('Name: x\n\nVersion: 3', 'Version'), null);
+});
