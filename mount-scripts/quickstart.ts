@@ -127,7 +127,7 @@ class Readers {
 
   describe(): string {
     const seen = [...this.counts]
-      .sort()
+      .sort(([a], [b]) => a.localeCompare(b))
       .map(([version, count]) => `${count} × ${version.replace(',', ' mixed with ')}`);
     return `${seen.join(', ') || 'nothing'}; ${this.failures.length} failed`;
   }
