@@ -2,13 +2,13 @@
 import * as v from 'valibot';
 import { loadBackend, type Backend } from '../fuse/backend.js';
 import { disabledFeatures } from '../fuse/native-backend.js';
+import { readChain } from '../policy/process-info.js';
 import { errorData } from '../util/errors.js';
 import { KeeperLink } from './keeper-link.js';
 import { mountOptionsSchema } from './keeper-protocol.js';
 import { SERVER_FDS } from './server-fds.js';
 import { runServer } from './server.js';
 import { createVerify } from './verification.js';
-import { writerPolicy } from './writer-policy.js';
 
 process.chdir('/');
 process.umask(0o077);
@@ -27,7 +27,7 @@ try {
     backend,
     disable: disabledFeatures(),
     keeper,
-    policy: writerPolicy,
+    readChain: (pid) => readChain(pid, new Set([process.pid, process.ppid])),
     createVerify: (engine) => createVerify(engine, mount),
     log,
   });

@@ -20,14 +20,14 @@ import { checkManifest } from './prepare.js';
 import { handleRequest } from './requests.js';
 import { SERVER_FDS } from './server-fds.js';
 import { tellTerminal } from './terminal.js';
-import { Writers, type WriterPolicy } from './writers.js';
+import { Writers, type WritersOptions } from './writers.js';
 
 export interface ServerOptions {
   mount: MountOptions;
   backend: Backend;
   disable: Parameters<Backend['createEngine']>[0]['disable'];
   keeper: Pick<KeeperLink, 'send' | 'unmount' | 'lost'>;
-  policy: WriterPolicy;
+  readChain: WritersOptions['readChain'];
   createVerify: (engine: Engine) => Verify;
   log: (text: string) => void;
 }
@@ -94,7 +94,7 @@ class Server {
       tell: (transaction, text) => transaction.terminal && tellTerminal(transaction.terminal, text),
     });
     const readOnly = generation !== store.head;
-    const writers = new Writers({ transactions, engine, policy: options.policy, readOnly, log: options.log });
+    const writers = new Writers({ transactions, engine, readChain: options.readChain, readOnly, log: options.log });
     server = new Server(options, engine, transactions, writers, store);
     if (!readOnly) await transactions.restore();
     const session = await engine.start();

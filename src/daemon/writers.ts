@@ -1,11 +1,12 @@
 /**
  * Answers the engine's question about a process that writes and is no member of a transaction: what now?
  *
- * The decision is the policy's; here it is carried out. The request waits in the kernel meanwhile, so every path
+ * The decision is policy/writer's; here it is carried out. The request waits in the kernel meanwhile, so every path
  * through `onWriter` ends in one `decide`. Called by the server, several at a time.
  */
 import { constants } from 'node:os';
 import type { Engine, EngineEvent } from '../fuse/backend.js';
+import { decideWriter, type ChainProcess, type WriterDecision } from '../policy/writer.js';
 import type { CommitWhen } from '../txn/transaction.js';
 import type { Transactions } from '../txn/transactions.js';
 import { isRootGone } from '../txn/transactions.js';
@@ -16,28 +17,14 @@ import { terminalOf } from './terminal.js';
 const debug = debugFor('writers');
 
 export type WriterEvent = Extract<EngineEvent, { type: 'writer-appeared' }>;
+type Begin = Extract<WriterDecision, { kind: 'begin' }>;
 type Verdict = Parameters<Engine['decide']>[1];
-
-export interface WriterRoot {
-  pid: number;
-  command: readonly string[];
-}
-
-export type WriterDecision =
-  | { kind: 'transaction'; root: WriterRoot; when: Exclude<CommitWhen, 'explicit'> }
-  /** `errno`: positive. */
-  | { kind: 'refuse'; errno: number };
-
-export interface WriterPolicy {
-  /** The writer itself first, then its ancestors. Empty when it can't be seen. */
-  chain: (pid: number) => readonly WriterRoot[];
-  decide: (event: WriterEvent, chain: readonly WriterRoot[]) => WriterDecision;
-}
 
 export interface WritersOptions {
   transactions: Pick<Transactions, 'begin' | 'hasRoot'>;
   engine: Pick<Engine, 'decide'>;
-  policy: WriterPolicy;
+  /** The writer first, then its ancestors, without the server's own processes. */
+  readChain: (pid: number) => Promise<ChainProcess[]>;
   /** An older generation is served: nobody may write. */
   readOnly: boolean;
   log: (text: string) => void;
@@ -59,27 +46,38 @@ export class Writers {
   }
 
   async #judge(event: WriterEvent): Promise<Verdict> {
-    const { policy, transactions, readOnly } = this.options;
-    if (readOnly || event.pid === 0) return { errno: constants.errno.EROFS };
-    const chain = policy.chain(event.pid);
+    const { readOnly, readChain, log } = this.options;
+    if (readOnly) return { errno: constants.errno.EROFS };
+    const { pid, op, path } = event;
+    const chain = pid === 0 ? [] : await readChain(pid);
+    const decision = decideWriter({ pid, chain, op, path });
+    switch (decision.kind) {
+      case 'bytecode':
+        // A reader that can't keep its byte code goes on without.
+        return { errno: constants.errno.EROFS };
+      case 'refuse':
+        log(`${op} of ${path.toString('utf8')} by process ${pid} is refused: ${decision.why}`);
+        return { errno: decision.errno };
+      case 'begin':
+        await this.#beginFor(event, chain, decision);
+        return { retry: true };
+    }
+  }
+
+  async #beginFor(event: WriterEvent, chain: readonly ChainProcess[], decision: Begin): Promise<void> {
     // Between the question and now, another process of the same installer may have begun the transaction.
-    const begun = chain.find(({ pid }) => transactions.hasRoot(pid));
-    const decision = policy.decide(event, chain);
-    if (decision.kind === 'refuse') return { errno: decision.errno };
-    const root = begun ?? decision.root;
+    const begun = chain.find(({ pid }) => this.options.transactions.hasRoot(pid));
     try {
-      await this.#begin(event, root, decision.when);
+      await this.#begin(event, begun?.pid ?? decision.rootPid, decision.command, decision.commitWhen);
     } catch (error) {
       const writer = chain[0];
       // The installer is gone already, and a child of it still writes: that child is on its own now.
-      if (!isRootGone(error) || writer === undefined || writer.pid === root.pid) throw error;
-      await this.#begin(event, writer, 'exit-or-quiet');
+      if (!isRootGone(error) || writer === undefined || writer.pid === decision.rootPid) throw error;
+      await this.#begin(event, writer.pid, writer.argv, 'exit-or-quiet');
     }
-    return { retry: true };
   }
 
-  async #begin(event: WriterEvent, root: WriterRoot, when: CommitWhen): Promise<void> {
-    const { pid, command } = root;
+  async #begin(event: WriterEvent, pid: number, command: readonly string[], when: CommitWhen): Promise<void> {
     // The user who writes, not the one who owns the root process: sudo's child is what installs.
     const { uid, gid } = event;
     await this.options.transactions.begin({ pid, uid, gid, command, terminal: terminalOf(pid), when });

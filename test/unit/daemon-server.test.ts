@@ -81,10 +81,7 @@ async function world(t: TestContext, change: Partial<MountOptions> = {}): Promis
         return Promise.resolve();
       },
     },
-    policy: {
-      chain: (pid) => [{ pid, command: ['pip', 'install', 'x'] }],
-      decide: (_event, chain) => ({ kind: 'transaction', root: chain[0]!, when: 'exit' }),
-    },
+    readChain: (pid) => Promise.resolve([{ pid, argv: ['pip', 'install', 'x'], exe: null, comm: 'pip' }]),
     createVerify: () => () => Promise.resolve(verdict),
     log: () => undefined,
   });

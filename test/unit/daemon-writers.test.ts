@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { constants } from 'node:os';
 import { test } from 'node:test';
-import { Writers, type WriterEvent, type WriterPolicy } from '../../src/daemon/writers.js';
+import { Writers, type WriterEvent, type WritersOptions } from '../../src/daemon/writers.js';
 import type { Transaction } from '../../src/txn/transaction.js';
 import type { Beginning } from '../../src/txn/transactions.js';
 
@@ -11,10 +11,18 @@ interface World {
   verdicts: Map<number, unknown>;
 }
 
-function world(
-  policy: Partial<WriterPolicy>,
-  options: { gone?: number[]; roots?: number[]; readOnly?: boolean } = {},
-): World {
+function chain(...commands: [number, string][]): Awaited<ReturnType<WritersOptions['readChain']>> {
+  return commands.map(([pid, command]) => ({ pid, argv: command.split(' '), exe: null, comm: '' }));
+}
+
+interface Options {
+  gone?: number[];
+  roots?: number[];
+  readOnly?: boolean;
+  readChain?: WritersOptions['readChain'];
+}
+
+function world(options: Options = {}): World {
   const begun: Beginning[] = [];
   const verdicts = new Map<number, unknown>();
   const writers = new Writers({
@@ -27,15 +35,7 @@ function world(
       hasRoot: (pid) => options.roots?.includes(pid) ?? false,
     },
     engine: { decide: (request, verdict) => void verdicts.set(request, verdict) },
-    policy: {
-      chain: () => [
-        { pid: 30, command: ['cc'] },
-        { pid: 20, command: ['pip'] },
-        { pid: 10, command: ['sh'] },
-      ],
-      decide: (_event, chain) => ({ kind: 'transaction', root: chain[1]!, when: 'exit' }),
-      ...policy,
-    },
+    readChain: options.readChain ?? (() => Promise.resolve(chain([30, 'cc'], [20, 'pip install x'], [10, 'sh']))),
     readOnly: options.readOnly ?? false,
     log: () => undefined,
   });
@@ -53,21 +53,24 @@ const EVENT: WriterEvent = {
 };
 
 test('a writer gets the transaction that the policy says, as its own user', async () => {
-  const w = world({});
+  const w = world();
   await w.writers.onWriter(EVENT);
   assert.deepEqual(w.verdicts.get(5), { retry: true });
   const [{ pid, uid, gid, command, when }] = w.begun as [Beginning];
-  assert.deepEqual({ pid, uid, gid, command, when }, { pid: 20, uid: 1000, gid: 100, command: ['pip'], when: 'exit' });
+  assert.deepEqual(
+    { pid, uid, gid, command, when },
+    { pid: 20, uid: 1000, gid: 100, command: ['pip', 'install', 'x'], when: 'exit' },
+  );
 });
 
 test('a transaction of an ancestor that has just begun is joined', async () => {
-  const w = world({}, { roots: [10] });
+  const w = world({ roots: [10] });
   await w.writers.onWriter(EVENT);
   assert.equal(w.begun[0]?.pid, 10);
 });
 
 test('when the installer is gone, the writer is on its own', async () => {
-  const w = world({}, { gone: [20] });
+  const w = world({ gone: [20] });
   await w.writers.onWriter(EVENT);
   assert.equal(w.begun[0]?.pid, 30);
   assert.equal(w.begun[0]?.when, 'exit-or-quiet');
@@ -76,24 +79,26 @@ test('when the installer is gone, the writer is on its own', async () => {
 
 test('whatever goes wrong, the request is answered', async () => {
   const cases: [World, number][] = [
-    [world({ decide: () => ({ kind: 'refuse', errno: constants.errno.EROFS }) }), constants.errno.EROFS],
-    [world({}, { readOnly: true }), constants.errno.EROFS],
-    [world({}, { gone: [20, 30] }), constants.errno.EIO],
-    [
-      world({
-        chain: () => {
-          throw new Error('bug');
-        },
-      }),
-      constants.errno.EIO,
-    ],
+    [world({ readChain: () => Promise.resolve([]) }), constants.errno.EROFS],
+    [world({ readOnly: true }), constants.errno.EROFS],
+    [world({ gone: [20, 30] }), constants.errno.EIO],
+    [world({ readChain: () => Promise.reject(new Error('bug')) }), constants.errno.EIO],
   ];
   for (const [w, errno] of cases) {
     await w.writers.onWriter(EVENT);
     assert.deepEqual(w.verdicts.get(5), { errno });
     assert.deepEqual(w.begun, []);
   }
-  const unseen = world({});
+  const unseen = world();
   await unseen.writers.onWriter({ ...EVENT, pid: 0 });
   assert.deepEqual(unseen.verdicts.get(5), { errno: constants.errno.EROFS });
+});
+
+test("a reader's byte code is refused, a shell is its own root", async () => {
+  const w = world({ readChain: () => Promise.resolve(chain([30, 'python app.py'], [10, 'sh'])) });
+  await w.writers.onWriter({ ...EVENT, path: Buffer.from('x/__pycache__/y.cpython-311.pyc') });
+  assert.deepEqual(w.verdicts.get(5), { errno: constants.errno.EROFS });
+  await w.writers.onWriter(EVENT);
+  assert.equal(w.begun[0]?.pid, 30);
+  assert.equal(w.begun[0]?.when, 'exit-or-quiet');
 });
