@@ -48,7 +48,7 @@ inline bool verify(bool holds, const char* file, int line, const std::string& wh
 
 template <class T>
 std::string show(const T& value) {
-  if constexpr (requires(std::ostringstream& out) { out << value; }) {
+  if constexpr (requires(std::ostringstream & out) { out << value; }) {
     std::ostringstream out;
     out << value;
     return out.str();
@@ -113,8 +113,8 @@ inline int main(int argc, char** argv) {
 
 }  // namespace check
 
-#define TEST(name)                                                  \
-  static void test_##name();                                        \
+#define TEST(name)                                                      \
+  static void test_##name();                                            \
   static const check::Registration register_##name{#name, test_##name}; \
   static void test_##name()
 #define CHECK(condition) check::verify(static_cast<bool>(condition), __FILE__, __LINE__, #condition)
@@ -123,4 +123,6 @@ inline int main(int argc, char** argv) {
   if (!CHECK(condition)) return
 
 // Each program has exactly one file that includes this header.
-int main(int argc, char** argv) { return check::main(argc, argv); }
+int main(int argc, char** argv) {
+  return check::main(argc, argv);
+}

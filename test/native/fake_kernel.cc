@@ -84,8 +84,7 @@ uint64_t FakeKernel::send(uint32_t opcode, uint64_t nodeid, const Bytes& body, s
 
 std::optional<Reply> FakeKernel::wait(uint64_t unique, int timeoutMs) {
   std::unique_lock lock(mutex_);
-  arrived_.wait_for(lock, std::chrono::milliseconds(timeoutMs),
-                    [&] { return closed_ || replies_.contains(unique); });
+  arrived_.wait_for(lock, std::chrono::milliseconds(timeoutMs), [&] { return closed_ || replies_.contains(unique); });
   const auto node = replies_.extract(unique);
   if (node.empty()) return std::nullopt;
   return std::move(node.mapped());

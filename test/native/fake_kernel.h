@@ -65,7 +65,8 @@ class FakeKernel {
   // One message, as it is.
   void sendRaw(const Bytes& packet);
   // A header before `body`; the unique is the next even number, unless given.
-  uint64_t send(uint32_t opcode, uint64_t nodeid, const Bytes& body, std::optional<uint64_t> unique = {}, uint32_t tid = 0);
+  uint64_t send(uint32_t opcode, uint64_t nodeid, const Bytes& body, std::optional<uint64_t> unique = {},
+                uint32_t tid = 0);
   // The answer to `unique`; nothing when none comes in time.
   std::optional<Reply> wait(uint64_t unique, int timeoutMs = 20'000);
   // send() and wait(); an answer that never comes is an error of -ETIMEDOUT.

@@ -1,10 +1,11 @@
 // fuse/wire and fuse/opcodes: every row of the table against short and malformed packets, and golden bytes of listings.
+#include "fuse/wire.h"
+
 #include <dirent.h>
 
 #include "check.h"
 #include "fake_kernel.h"
 #include "fuse/opcodes.h"
-#include "fuse/wire.h"
 
 using namespace siteswap::fuse;
 using siteswap::test::Bytes;
@@ -68,7 +69,7 @@ TEST(argument_sizes) {
   const struct {
     uint32_t opcode;
     size_t wire, handler;
-  } expected[] = {{1, 0, 0},    {2, 8, 8},    {3, 16, 16},  {4, 88, 88},  {8, 16, 16}, {9, 8, 8},    {12, 8, 16},
+  } expected[] = {{1, 0, 0},    {2, 8, 8},    {3, 16, 16},  {4, 88, 88},  {8, 16, 16},  {9, 8, 8},    {12, 8, 16},
                   {13, 8, 8},   {14, 8, 8},   {15, 40, 40}, {16, 40, 40}, {18, 24, 24}, {20, 16, 16}, {21, 8, 16},
                   {22, 8, 8},   {23, 8, 8},   {25, 24, 24}, {26, 16, 16}, {35, 16, 16}, {36, 8, 8},   {42, 8, 8},
                   {43, 32, 32}, {44, 40, 40}, {45, 16, 16}, {46, 24, 24}, {47, 56, 56}, {51, 16, 16}};
@@ -131,9 +132,7 @@ TEST(counts_inside_arguments) {
   write.size = UINT32_MAX;
   CHECK(!sound(FUSE_WRITE, write, "abc"s));
 
-  const struct {
-    uint32_t size, flags;
-  } setxattr{2, 0};
+  const struct { uint32_t size, flags; } setxattr{2, 0};
   CHECK(sound(FUSE_SETXATTR, setxattr, "user.a\0xy"s));
   CHECK(!sound(FUSE_SETXATTR, setxattr, "user.a\0x"s));
 
@@ -187,8 +186,7 @@ TEST(names_of_any_bytes) {
 TEST(listing_golden_bytes) {
   DirectoryList list(64);
   CHECK(list.add(".", 1, DT_DIR, 1));
-  CHECK_EQ(hex(list.data(), list.size()),
-           "0100000000000000 0100000000000000 0100000004000000 2e00000000000000");
+  CHECK_EQ(hex(list.data(), list.size()), "0100000000000000 0100000000000000 0100000004000000 2e00000000000000");
   CHECK(list.add("eightchr", 0x1122334455667788, DT_REG, 0x0a));
   CHECK_EQ(hex(static_cast<const char*>(list.data()) + 32, list.size() - 32),
            "8877665544332211 0a00000000000000 0800000008000000 6569676874636872");
