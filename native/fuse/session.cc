@@ -130,7 +130,7 @@ bool Session::State::serveOne() {
   }
   if (const char* wrong = checkWire(wire, *row); wrong != nullptr) {
     log(std::string("malformed ") + row->name + " of " + std::to_string(size) + " bytes: " + wrong);
-    if (row->opcode == FUSE_INIT) {
+    if (row->opcode == FUSE_INIT && !initialised) {
       answer(header.unique, EIO, nullptr, 0);
       return stopFor(StopReason::kInitFailed, std::string("malformed INIT: ") + wrong);
     }

@@ -1,8 +1,10 @@
 #include "fake_kernel.h"
 
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -21,6 +23,9 @@ FakeKernel::FakeKernel() {
   for (const int fd : ends) {
     const int size = 4 << 20;
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    // A session that has ended reads no more: the test is to fail then, not to hang.
+    const timeval patience{20, 0};
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   }
   receiver_ = std::thread([this] { receive(); });
 }
@@ -63,8 +68,21 @@ void FakeKernel::receive() {
 }
 
 void FakeKernel::sendRaw(const Bytes& packet) {
-  while (::send(kernel_, packet.data(), packet.size(), MSG_NOSIGNAL) < 0 && errno == EINTR) {
+  ssize_t sent;
+  do {
+    sent = ::send(kernel_, packet.data(), packet.size(), MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0 && errno != EPIPE && errno != ECONNRESET) {
+    std::perror("sending a request");
+    std::abort();
   }
+}
+
+size_t FakeKernel::largestBody() const {
+  int size = 0;
+  socklen_t length = sizeof size;
+  getsockopt(kernel_, SOL_SOCKET, SO_SNDBUF, &size, &length);
+  return std::min<size_t>(1 << 20, static_cast<size_t>(size) / 2 - 4096);
 }
 
 uint64_t FakeKernel::send(uint32_t opcode, uint64_t nodeid, const Bytes& body, std::optional<uint64_t> unique,

@@ -64,6 +64,8 @@ class FakeKernel {
 
   // One message, as it is.
   void sendRaw(const Bytes& packet);
+  // One WRITE's data at most: 1 MiB, or less where net.core.wmem_max is small.
+  size_t largestBody() const;
   // A header before `body`; the unique is the next even number, unless given.
   uint64_t send(uint32_t opcode, uint64_t nodeid, const Bytes& body, std::optional<uint64_t> unique = {},
                 uint32_t tid = 0);

@@ -137,6 +137,7 @@ TEST(init_malformed_missing_or_repeated) {
     Fixture f;
     f.start();
     CHECK_EQ(f.kernel.init(31, 0).error, -EIO);
+    CHECK_EQ(f.kernel.ask(FUSE_INIT, 0, Bytes(15)).error, -EIO);
     CHECK_EQ(f.session->negotiated().minor, 45u);
     CHECK_EQ(f.kernel.ask(FUSE_LOOKUP, 1, lookupOf("a")).error, 0);
   }
@@ -303,7 +304,7 @@ TEST(large_writes_keep_their_bytes_while_others_are_read) {
   for (int round = 0; round < 3; ++round) {
     std::vector<uint64_t> uniques;
     for (int i = 0; i < 8; ++i) {
-      const size_t size = i % 2 == 0 ? 1u << 20 : 64u * 1024 - 80 + static_cast<size_t>(i);
+      const size_t size = i % 2 == 0 ? f.kernel.largestBody() : 64u * 1024 - 80 + static_cast<size_t>(i);
       fuse_write_in in{};
       in.size = static_cast<uint32_t>(size);
       uniques.push_back(f.kernel.send(FUSE_WRITE, static_cast<uint64_t>(i),
