@@ -20,9 +20,7 @@ class EventQueue {
  public:
   using Build = std::function<void(Napi::Env, Napi::Function)>;
   EventQueue(Napi::Env env, const Napi::Function& onEvent)
-      : queue_(Napi::ThreadSafeFunction::New(env, onEvent, "siteswap events", 0, 1)) {
-    queue_.Unref(env);
-  }
+      : queue_(Napi::ThreadSafeFunction::New(env, onEvent, "siteswap events", 0, 1)) {}
   void post(Build build) {
     std::lock_guard lock(mutex_);
     if (closed_) return;

@@ -12,7 +12,7 @@
         '<!(node -p "require(\'node-addon-api\').include_dir")',
       ],
       # Node-API calls report by status; the standard library may still throw (bad_alloc), and handlers catch that.
-      'defines': ['NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NAPI_VERSION=8', '_FILE_OFFSET_BITS=64'],
+      'defines': ['NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS', 'NAPI_VERSION=8', '_FILE_OFFSET_BITS=64'],
       'cflags!': ['-O3'],
       'cflags_cc!': ['-fno-exceptions', '-std=gnu++14', '-std=gnu++17', '-std=gnu++20', '-O3'],
       'cflags_cc': [
