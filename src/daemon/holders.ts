@@ -11,10 +11,11 @@ export interface Holder {
   how: string;
 }
 
-export function findHolders(mountpoint: string, limit = 5): Holder[] {
+/** `ours`: keeper and server, whose descriptors of the lower have the same path. */
+export function findHolders(mountpoint: string, ours: ReadonlySet<number> = new Set(), limit = 5): Holder[] {
   const holders: Holder[] = [];
   for (const name of readdirSync('/proc')) {
-    if (!/^[1-9][0-9]*$/.test(name)) continue;
+    if (!/^[1-9][0-9]*$/.test(name) || ours.has(Number(name))) continue;
     const how = heldBy(`/proc/${name}`, mountpoint);
     if (how === null) continue;
     holders.push({

@@ -99,23 +99,23 @@ function serving(server: ChildProcess, options: MountOptions, backend: Backend):
       clearTimeout(timer);
       if (message.type === 'serving') resolve();
       else if (message.type === 'failed') reject(SiteswapError.fromData(message.error));
-      else channel.send({ type: 'unmounted', error: unmount(options.directory, message.lazy, backend) });
+      else channel.send({ type: 'unmounted', error: unmount(options.directory, message.lazy, backend, server.pid) });
     });
   });
 }
 
-function unmount(directory: string, lazy: boolean, backend: Backend): ErrorData | null {
+function unmount(directory: string, lazy: boolean, backend: Backend, serverPid?: number): ErrorData | null {
   try {
     backend.unmount(directory, { lazy });
     return null;
   } catch (error) {
     if (systemCode(error) !== 'EBUSY') return errorData(error);
-    return busyError(directory).toData();
+    return busyError(directory, new Set([process.pid, serverPid ?? 0])).toData();
   }
 }
 
-function busyError(directory: string): SiteswapError {
-  const holders = findHolders(directory).map(({ pid, command, how }) => `${command} (${pid}, ${how})`);
+function busyError(directory: string, ours: ReadonlySet<number>): SiteswapError {
+  const holders = findHolders(directory, ours).map(({ pid, command, how }) => `${command} (${pid}, ${how})`);
   const by = holders.length > 0 ? ` by ${holders.join(', ')}` : '';
   return new SiteswapError(
     'BUSY',

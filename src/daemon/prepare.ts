@@ -114,7 +114,7 @@ async function scan(store: Store, lowerFd: number, backend: Backend, report: Rep
 
 async function checkStore(store: Store, lowerFd: number, backend: Backend, report: Report): Promise<void> {
   const { layout } = store;
-  for (const generation of new Set([0, store.head])) checkManifest(backend, layout.manifest(generation), generation);
+  for (const { generation } of await store.history()) checkManifest(backend, layout.manifest(generation), generation);
   await store.recover();
   report.progress('comparing the directory with the store');
   const changes = await backend.checkLower({ lowerFd, manifestPath: layout.manifest(0), limit: LOWER_CHANGES_SHOWN });
@@ -136,12 +136,12 @@ function named(changes: LowerChange[]): string {
   return names.join(', ') + (changes.length === LOWER_CHANGES_SHOWN ? ', …' : '');
 }
 
-export function checkManifest(backend: Backend, path: string, generation: number): void {
+function checkManifest(backend: Backend, path: string, generation: number): void {
   let found;
   try {
     found = backend.checkManifest(path);
   } catch (error) {
-    throw damaged(path, systemCode(error) === 'ENOENT' ? 'it is missing' : describe(error), error);
+    throw damaged(path, describe(error).replace(`${path} `, ''), error);
   }
   if (found.generation !== generation) throw damaged(path, `it is of generation ${found.generation}`);
 }

@@ -3,11 +3,13 @@ import * as v from 'valibot';
 import { loadBackend, type Backend } from '../fuse/backend.js';
 import { disabledFeatures } from '../fuse/native-backend.js';
 import { readChain } from '../policy/process-info.js';
-import { errorData } from '../util/errors.js';
+import { debugFor } from '../util/debug.js';
+import { describe, errorData } from '../util/errors.js';
 import { KeeperLink } from './keeper-link.js';
 import { mountOptionsSchema } from './keeper-protocol.js';
 import { SERVER_FDS } from './server-fds.js';
 import { runServer } from './server.js';
+import { printable } from './terminal.js';
 import { createVerify } from './verification.js';
 
 process.chdir('/');
@@ -16,7 +18,9 @@ process.umask(0o077);
 for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
 
 const mount = v.parse(mountOptionsSchema, JSON.parse(process.argv[2] ?? 'null'));
-const log = (text: string): void => void process.stderr.write(`${new Date().toISOString()} server: ${text}\n`);
+// Commands and file names are somebody else's words: a log that is shown on a terminal must not obey them.
+const log = (text: string): void =>
+  void process.stderr.write(`${new Date().toISOString()} server: ${printable(text)}\n`);
 let backend: Backend | null = null;
 const keeper = new KeeperLink(SERVER_FDS.keeper, () => backend!, mount.directory);
 let code: number;
@@ -32,7 +36,8 @@ try {
     log,
   });
 } catch (error) {
-  log(`error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+  log(`error: ${describe(error)}`);
+  debugFor('server')('%O', error);
   const data = errorData(error);
   keeper.send({ type: 'failed', error: data });
   code = data.exitCode;

@@ -16,7 +16,6 @@ import { describe } from '../util/errors.js';
 import { ControlServer } from './control-server.js';
 import type { KeeperLink } from './keeper-link.js';
 import type { MountOptions } from './keeper-protocol.js';
-import { checkManifest } from './prepare.js';
 import { handleRequest } from './requests.js';
 import { SERVER_FDS } from './server-fds.js';
 import { tellTerminal } from './terminal.js';
@@ -60,7 +59,6 @@ class Server {
     const store = await Store.attach(mount.store);
     const generation = mount.generation ?? store.head;
     const { maxMtimeNs } = await store.generation(store.head);
-    checkManifest(backend, store.layout.manifest(generation), generation);
     const start = await store.takeStart();
 
     // Events can't come before the engine is started, and by then there is a server to take them.

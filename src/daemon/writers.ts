@@ -24,7 +24,7 @@ export interface WritersOptions {
   transactions: Pick<Transactions, 'begin' | 'hasRoot'>;
   engine: Pick<Engine, 'decide'>;
   /** The writer first, then its ancestors, without the server's own processes. */
-  readChain: (pid: number) => Promise<ChainProcess[]>;
+  readChain: (pid: number) => readonly ChainProcess[];
   /** An older generation is served: nobody may write. */
   readOnly: boolean;
   log: (text: string) => void;
@@ -49,7 +49,7 @@ export class Writers {
     const { readOnly, readChain, log } = this.options;
     if (readOnly) return { errno: constants.errno.EROFS };
     const { pid, op, path } = event;
-    const chain = pid === 0 ? [] : await readChain(pid);
+    const chain = pid === 0 ? [] : readChain(pid);
     const decision = decideWriter({ pid, chain, op, path });
     switch (decision.kind) {
       case 'bytecode':

@@ -39,10 +39,10 @@ export class Store {
     await ensureRoot(layout);
     const found = await readFormat(layout);
     if (found === null) await refuseForeign(layout);
-    else refuseOtherLower(layout, found, lower);
     const lockFd = acquireLock(layout, tryLock);
     try {
       if (found === null) await writeFormat(layout, lower);
+      else refuseOtherLower(layout, found, lower);
       for (const directory of layout.directories) await makeDirectoryDurable(directory);
       return new Store(layout, lockFd, found ?? lower, await readHead(layout));
     } catch (error) {

@@ -81,7 +81,7 @@ async function world(t: TestContext, change: Partial<MountOptions> = {}): Promis
         return Promise.resolve();
       },
     },
-    readChain: (pid) => Promise.resolve([{ pid, argv: ['pip', 'install', 'x'], exe: null, comm: 'pip' }]),
+    readChain: (pid) => [{ pid, argv: ['pip', 'install', 'x'], exe: null, comm: 'pip' }],
     createVerify: () => () => Promise.resolve(verdict),
     log: () => undefined,
   });

@@ -11,7 +11,7 @@ interface World {
   verdicts: Map<number, unknown>;
 }
 
-function chain(...commands: [number, string][]): Awaited<ReturnType<WritersOptions['readChain']>> {
+function chain(...commands: [number, string][]): ReturnType<WritersOptions['readChain']> {
   return commands.map(([pid, command]) => ({ pid, argv: command.split(' '), exe: null, comm: '' }));
 }
 
@@ -35,7 +35,7 @@ function world(options: Options = {}): World {
       hasRoot: (pid) => options.roots?.includes(pid) ?? false,
     },
     engine: { decide: (request, verdict) => void verdicts.set(request, verdict) },
-    readChain: options.readChain ?? (() => Promise.resolve(chain([30, 'cc'], [20, 'pip install x'], [10, 'sh']))),
+    readChain: options.readChain ?? (() => chain([30, 'cc'], [20, 'pip install x'], [10, 'sh'])),
     readOnly: options.readOnly ?? false,
     log: () => undefined,
   });
@@ -79,10 +79,17 @@ test('when the installer is gone, the writer is on its own', async () => {
 
 test('whatever goes wrong, the request is answered', async () => {
   const cases: [World, number][] = [
-    [world({ readChain: () => Promise.resolve([]) }), constants.errno.EROFS],
+    [world({ readChain: () => [] }), constants.errno.EROFS],
     [world({ readOnly: true }), constants.errno.EROFS],
     [world({ gone: [20, 30] }), constants.errno.EIO],
-    [world({ readChain: () => Promise.reject(new Error('bug')) }), constants.errno.EIO],
+    [
+      world({
+        readChain: () => {
+          throw new Error('bug');
+        },
+      }),
+      constants.errno.EIO,
+    ],
   ];
   for (const [w, errno] of cases) {
     await w.writers.onWriter(EVENT);
@@ -95,7 +102,7 @@ test('whatever goes wrong, the request is answered', async () => {
 });
 
 test("a reader's byte code is refused, a shell is its own root", async () => {
-  const w = world({ readChain: () => Promise.resolve(chain([30, 'python app.py'], [10, 'sh'])) });
+  const w = world({ readChain: () => chain([30, 'python app.py'], [10, 'sh']) });
   await w.writers.onWriter({ ...EVENT, path: Buffer.from('x/__pycache__/y.cpython-311.pyc') });
   assert.deepEqual(w.verdicts.get(5), { errno: constants.errno.EROFS });
   await w.writers.onWriter(EVENT);
