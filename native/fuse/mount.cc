@@ -24,7 +24,7 @@ int failed(const std::string& what, int error, std::string& text) {
 
 int mountAsRoot(const std::string& target, const std::string& source, bool allowOther, std::string& error) {
   sys::UniqueFd device(open(kDevice, O_RDWR | O_CLOEXEC));
-  if (!device) return failed(std::string("open ") + kDevice, errno, error);
+  if (!device) return failed(std::string("open ") + kDevice, errno == ENOENT ? ENODEV : errno, error);
   std::string data = "fd=" + std::to_string(device.get()) + ",rootmode=40000,user_id=" + std::to_string(geteuid()) +
                      ",group_id=" + std::to_string(getegid()) + ",default_permissions";
   if (allowOther) data += ",allow_other";
@@ -52,7 +52,7 @@ sys::HelperResult runFusermount(std::vector<std::string> arguments, bool receive
     if (result.spawnError != ENOENT) return result;
   }
   sys::HelperResult missing;
-  missing.spawnError = ENOENT;
+  missing.spawnError = ENODEV;
   missing.complaint = "fusermount3 is not installed (package fuse3)";
   return missing;
 }

@@ -7,7 +7,8 @@ namespace siteswap::fuse {
 
 // Opens /dev/fuse and mounts it over `target`; /proc/self/mountinfo shows type fuse.siteswap and `source`. Returns the
 // device's descriptor (close-on-exec), or a negated errno with `error` telling in a few words what failed.
-// The kernel's INIT waits in the descriptor: until it is answered, whoever enters the mount waits.
+// -ENODEV: the host lacks /dev/fuse, the kernel module or fusermount3; -EPERM, -EACCES: no rights; -ENOENT, -ENOTDIR:
+// `target`. The kernel's INIT waits in the descriptor: until it is answered, whoever enters the mount waits.
 int mountFuse(const std::string& target, const std::string& source, bool allowOther, std::string& error);
 
 // 0 or a negated errno, with `error`. -EBUSY: in use, and not `lazy` (which detaches it at once, for new callers).
