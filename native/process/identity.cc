@@ -38,16 +38,15 @@ size_t cacheLimit() {
 }  // namespace
 
 Process::Process(pid_t pid, uint64_t startTicks, pid_t parentPid, uid_t uid, bool forked, int pidfd)
-    : pid(pid),
-      startTicks(startTicks),
-      parentPid(parentPid),
-      uid(uid),
-      forkedNotExeced(forked),
-      pidfd(pidfd) {}
+    : pid(pid), startTicks(startTicks), parentPid(parentPid), uid(uid), forkedNotExeced(forked), pidfd(pidfd) {}
 
-Process::~Process() { close(pidfd); }
+Process::~Process() {
+  close(pidfd);
+}
 
-bool Process::ended() const { return hasEnded(pidfd); }
+bool Process::ended() const {
+  return hasEnded(pidfd);
+}
 
 pid_t Process::currentParent() const {
   auto stat = readStat(pid);
@@ -205,7 +204,9 @@ ProcessPtr ProcessTable::ofThread(pid_t tid) {
   return nullptr;
 }
 
-ProcessPtr ProcessTable::ofPid(pid_t pid) { return state_->alive(pid); }
+ProcessPtr ProcessTable::ofPid(pid_t pid) {
+  return state_->alive(pid);
+}
 
 void ProcessTable::watchEnd(const ProcessPtr& process, std::function<void()> onEnd) {
   state_->watcher.watchEnd(process, std::move(onEnd));

@@ -49,7 +49,9 @@ bool probePidfdInfo() {
 
 }  // namespace
 
-int openPidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
+int openPidfd(pid_t pid) {
+  return static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+}
 
 bool hasEnded(int pidfd) {
   pollfd waiting{.fd = pidfd, .events = POLLIN, .revents = 0};

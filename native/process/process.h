@@ -24,9 +24,9 @@ struct ExitStatus {
 class Process {
  public:
   ~Process();
-  const pid_t pid;             // thread-group id
-  const uint64_t startTicks;   // /proc/<pid>/stat field 22
-  const pid_t parentPid;       // when first seen
+  const pid_t pid;            // thread-group id
+  const uint64_t startTicks;  // /proc/<pid>/stat field 22
+  const pid_t parentPid;      // when first seen
   const uid_t uid;
   const bool forkedNotExeced;  // PF_FORKNOEXEC when first seen
   const int pidfd;
@@ -58,8 +58,8 @@ class ProcessTable {
   // The process with this pid, or null when there is none.
   ProcessPtr ofPid(pid_t pid);
 
-  // Calls `onEnd` once, from the watcher thread, when the process has ended (zombie: POLLIN on the pidfd). May be called at any time,
-  // also when it has already ended. The Process is kept alive until then.
+  // Calls `onEnd` once, from the watcher thread, when the process has ended (zombie: POLLIN on the pidfd). May be
+  // called at any time, also when it has already ended. The Process is kept alive until then.
   void watchEnd(const ProcessPtr& process, std::function<void()> onEnd);
   // As above but waits until it was reaped (POLLHUP) for up to `patienceMs` after its end, to learn its exit status:
   // PIDFD_GET_INFO with PIDFD_INFO_EXIT (Linux 6.15), else field exit_code of /proc/<pid>/stat while it is a zombie.
@@ -70,8 +70,8 @@ class ProcessTable {
   std::unique_ptr<State> state_;
 };
 
-// The value of one variable of the process's environment at exec. May block on the caller's mmap_lock: never call it from the
-// reader's thread (Request::resign() first) or with a lock held.
+// The value of one variable of the process's environment at exec. May block on the caller's mmap_lock: never call it
+// from the reader's thread (Request::resign() first) or with a lock held.
 std::optional<std::string> readEnvironmentVariable(pid_t pid, const std::string& name);
 
 // PIDFD_GET_INFO knows exit status here.

@@ -161,7 +161,8 @@ void Watcher::onEvent(int pidfd, bool reaped) {
   for (auto& watch : exits) watch.onExit(status);
 }
 
-// Patience is over: a parent that does not reap, and no access to its zombie; or a kernel that does not tell of reaping.
+// Patience is over: a parent that does not reap, and no access to its zombie; or a kernel that does not tell of
+// reaping.
 void Watcher::onDeadlines() {
   struct Due {
     ProcessPtr process;

@@ -89,7 +89,7 @@ export async function purelib(interpreter: string, environment: NodeJS.ProcessEn
     if (path.startsWith('/')) return path;
     throw new Error(`it answered ${JSON.stringify(stdout)}`);
   } catch (error) {
-    const reason = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'not found' : String((error as Error).message);
+    const reason = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'not found' : (error as Error).message;
     throw new SiteswapError('NO_DIRECTORY', `no site-packages directory: ${basename(interpreter)}: ${reason}`, HINT);
   }
 }

@@ -1,5 +1,7 @@
 // process/: identities and ends of real forked children.
 
+#include "process/process.h"
+
 #include <dirent.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -21,7 +23,6 @@
 #include "check.h"
 #include "process/pidfd.h"
 #include "process/proc_files.h"
-#include "process/process.h"
 
 namespace {
 
@@ -96,7 +97,9 @@ ProcessTable::Options quiet() {
   return {.disablePidfdInfo = false, .log = {}};
 }
 
-pid_t currentTid() { return static_cast<pid_t>(syscall(SYS_gettid)); }
+pid_t currentTid() {
+  return static_cast<pid_t>(syscall(SYS_gettid));
+}
 
 size_t openDescriptors() {
   size_t count = 0;
@@ -120,7 +123,8 @@ TEST(stat_line_with_a_hostile_command) {
     CHECK_EQ(stat->startTicks, uint64_t{987654321});
     CHECK_EQ(stat->exitCode, 10752);
   }
-  for (const char* broken : {"", "1234", "1234 (sh)", "1234 (sh) ", "1234 (sh) S", "x (sh) S 1 1", "1 (sh) S 1 2 3 4"}) {
+  for (const char* broken :
+       {"", "1234", "1234 (sh)", "1234 (sh) ", "1234 (sh) S", "x (sh) S 1 1", "1 (sh) S 1 2 3 4"}) {
     CHECK(!parseStat(broken).has_value());
   }
 }
@@ -247,12 +251,20 @@ void endsAs(bool disablePidfdInfo, bool reapAtOnce) {
   if (known(seen[2])) CHECK_EQ(seen[2].exitCode.value_or(-1), 0);
 }
 
-TEST(exit_status_of_reaped) { endsAs(false, true); }
-TEST(exit_status_of_reaped_without_pidfd_info) { endsAs(true, true); }
+TEST(exit_status_of_reaped) {
+  endsAs(false, true);
+}
+TEST(exit_status_of_reaped_without_pidfd_info) {
+  endsAs(true, true);
+}
 
 // A parent that never reaps: the status comes from the zombie itself.
-TEST(exit_status_of_zombie) { endsAs(false, false); }
-TEST(exit_status_of_zombie_without_pidfd_info) { endsAs(true, false); }
+TEST(exit_status_of_zombie) {
+  endsAs(false, false);
+}
+TEST(exit_status_of_zombie_without_pidfd_info) {
+  endsAs(true, false);
+}
 
 TEST(already_ended) {
   Inbox<ExitStatus> statuses;
