@@ -62,4 +62,10 @@ async function main(words: readonly string[]): Promise<void> {
 
 // `siteswap log | head`: nobody reads the rest.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+// Should nothing be left to wait for before a command has ended, Node would exit with 13, which means something here.
+let ended = false;
+process.once('exit', () => {
+  if (!ended) process.exitCode = reportError(new Error('the command lost what it was waiting for'));
+});
 await main(process.argv.slice(2));
+ended = true;

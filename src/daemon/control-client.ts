@@ -90,8 +90,15 @@ export class ControlClient {
     }
     this.#pending.delete(id);
     clearTimeout(pending.timer);
-    if (message.ok) pending.resolve(parseResult(pending.method, message.result));
-    else pending.reject(SiteswapError.fromData(message.error));
+    if (!message.ok) {
+      pending.reject(SiteswapError.fromData(message.error));
+      return;
+    }
+    try {
+      pending.resolve(parseResult(pending.method, message.result));
+    } catch (error) {
+      pending.reject(new SiteswapError('SERVER_SILENT', `the server's answer is not understood: ${describe(error)}`));
+    }
   }
 
   #fail(error: Error): void {
