@@ -131,6 +131,7 @@ class Engine : public Napi::ObjectWrap<Engine> {
     options.lowerFd = static_cast<int>(fields.integer("lowerFd"));
     options.layersDir = fields.text("layersDir");
     options.manifestsDir = fields.text("manifestsDir");
+    options.liveDir = fields.text("liveDir");
     options.generation = static_cast<uint64_t>(fields.integer("generation"));
     options.firstIno = fields.bigint("firstIno");
     options.inoCount = fields.bigint("inoCount");
@@ -230,9 +231,17 @@ class Engine : public Napi::ObjectWrap<Engine> {
   }
 
   Napi::Value decide(const Napi::CallbackInfo& info) {
-    Fields verdict(info[1]);
-    const int errorNumber = verdict.value("errno").IsNumber() ? static_cast<int>(verdict.integer("errno")) : 0;
-    if (!verdict.failed()) core_->overlay->decide(static_cast<uint64_t>(info[0].ToNumber().Int64Value()), errorNumber);
+    Fields fields(info[1]);
+    auto verdict = Overlay::Verdict::kRetry;
+    int errorNumber = 0;
+    if (fields.value("errno").IsNumber()) {
+      verdict = Overlay::Verdict::kError;
+      errorNumber = static_cast<int>(fields.integer("errno"));
+    } else if (fields.value("live").IsBoolean()) {
+      verdict = Overlay::Verdict::kLive;
+    }
+    if (fields.failed()) return info.Env().Undefined();
+    core_->overlay->decide(static_cast<uint64_t>(info[0].ToNumber().Int64Value()), verdict, errorNumber);
     return info.Env().Undefined();
   }
 

@@ -71,6 +71,8 @@ class Request {
 
   // Set when this request was parked and run again after its caller became a member of a transaction by it.
   bool beganMembership = false;
+  // Set when it was parked and policy said: into the live layer.
+  bool goesLive = false;
 
   Session& session() const { return session_; }
 

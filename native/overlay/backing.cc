@@ -14,6 +14,7 @@ namespace siteswap::overlay {
 namespace {
 
 constexpr size_t kMostOpen = 256;
+constexpr uint64_t kLiveKey = uint64_t{1} << 63;
 
 #ifndef RESOLVE_CACHED
 constexpr uint64_t RESOLVE_CACHED = 0x20;  // Linux 5.12
@@ -81,15 +82,16 @@ FdPtr Backing::openCommitted(const Committed& file, bool cachedOnly, int& error)
   return keep(e.ino, raw);
 }
 
-FdPtr Backing::openBody(int bodiesFd, uint64_t ino, bool create, int& error) {
-  if (FdPtr fd = cached(ino)) return fd;
+FdPtr Backing::openBody(int bodiesFd, uint64_t ino, bool live, bool create, int& error) {
+  const uint64_t key = live ? ino | kLiveKey : ino;
+  if (FdPtr fd = cached(key)) return fd;
   const std::string name = Transaction::bodyName(ino);
   const int raw = ::openat(bodiesFd, name.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
   if (raw < 0) {
     error = errno;
     return nullptr;
   }
-  return keep(ino, raw);
+  return keep(key, raw);
 }
 
 int copyBytes(int from, int to, uint64_t bytes) {

@@ -51,10 +51,24 @@ Overlay::Source Overlay::openForReading(const Target& target, bool cachedOnly) {
         source.error = EAGAIN;
         return source;
       }
-      source.fd = backing_.openBody(target.txn->tree->bodiesFd(), target.ino, false, source.error);
+      source.fd = backing_.openBody(target.txn->tree->bodiesFd(), target.ino, false, false, source.error);
       return source;
     }
     committed = place.base;
+  } else if (target.kind == Target::kLive) {
+    const auto present = live_.attributes(target.ino);
+    if (!present || !S_ISREG(present->mode)) {
+      source.error = !present ? ESTALE : EISDIR;
+      return source;
+    }
+    source.size = present->size;
+    if (source.size == 0) return source;
+    if (cachedOnly) {
+      source.error = EAGAIN;
+      return source;
+    }
+    source.fd = backing_.openBody(live_.bodiesFd(), target.ino, true, false, source.error);
+    return source;
   } else if (target.kind == Target::kCommitted) {
     const Entry& e = committed.entry();
     if (!S_ISREG(e.mode)) {
@@ -98,28 +112,42 @@ void Overlay::read(fuse::RequestPtr request) {
   }
 }
 
-int Overlay::ownBody(Transaction& tree, uint64_t ino, uint64_t keepBytes, FdPtr& fd) {
-  const int copied = tree.copyUp(
-      ino, keepBytes, [this](int bodiesFd, const std::string& temporary, const Committed& base, uint64_t keep) {
-        Fd to(::openat(bodiesFd, temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
-        if (!to) return errno;
-        keep = std::min(keep, base.entry().size);
-        if (keep == 0) return 0;
-        int error = 0;
-        const FdPtr from = backing_.openCommitted(base, false, error);
-        return from ? copyBytes(from->get(), to.get(), keep) : error;
+int Overlay::copyBody(int bodiesFd, const std::string& temporary, const Committed& base, uint64_t keep) {
+  Fd to(::openat(bodiesFd, temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!to) return errno;
+  keep = std::min(keep, base.entry().size);
+  if (keep == 0) return 0;
+  int error = 0;
+  const FdPtr from = backing_.openCommitted(base, false, error);
+  return from ? copyBytes(from->get(), to.get(), keep) : error;
+}
+
+int Overlay::writableBody(const Change_& change, uint64_t keepBytes, FdPtr& fd) {
+  int error = 0;
+  if (change.tree == nullptr) {
+    fd = backing_.openBody(live_.bodiesFd(), change.ino, true, true, error);
+    return error;
+  }
+  const int copied = change.tree->copyUp(
+      change.ino, keepBytes, [this](int bodiesFd, const std::string& temporary, const Committed& base, uint64_t keep) {
+        return copyBody(bodiesFd, temporary, base, keep);
       });
   if (copied != 0) return copied;
-  int error = 0;
-  fd = backing_.openBody(tree.bodiesFd(), ino, true, error);
+  fd = backing_.openBody(change.tree->bodiesFd(), change.ino, false, true, error);
   return error;
 }
 
-int Overlay::resize(Transaction& tree, uint64_t ino, uint64_t size, bool clearSetid) {
+Transaction::Result Overlay::noteWritten(const Change_& change, uint64_t end, bool grow, bool clearSetid) {
+  if (change.tree == nullptr) return live_.written(change.ino, end, grow);
+  return grow ? change.tree->written(change.ino, end, clearSetid)
+              : change.tree->truncated(change.ino, end, clearSetid);
+}
+
+int Overlay::resize(const Change_& change, uint64_t size, bool clearSetid) {
   FdPtr fd;
-  if (const int e = ownBody(tree, ino, size, fd)) return e;
+  if (const int e = writableBody(change, size, fd)) return e;
   if (::ftruncate(fd->get(), static_cast<off_t>(size)) != 0) return errno;
-  return tree.truncated(ino, size, clearSetid).error;
+  return noteWritten(change, size, false, clearSetid).error;
 }
 
 void Overlay::write(fuse::RequestPtr request) {
@@ -128,7 +156,7 @@ void Overlay::write(fuse::RequestPtr request) {
   Change_ change;
   if (!enterFile(request, request->nodeid(), true, change)) return;
   FdPtr fd;
-  if (const int e = ownBody(*change.tree, change.ino, UINT64_MAX, fd)) return request->replyError(e);
+  if (const int e = writableBody(change, UINT64_MAX, fd)) return request->replyError(e);
   const auto data = request->payload();
   size_t done = 0;
   while (done < data.size()) {
@@ -140,7 +168,7 @@ void Overlay::write(fuse::RequestPtr request) {
     done += static_cast<size_t>(n);
   }
   const bool clearSetid = (arg.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
-  const auto result = change.tree->written(change.ino, arg.offset + done, clearSetid);
+  const auto result = noteWritten(change, arg.offset + done, true, clearSetid);
   if (result.error != 0) return request->replyError(result.error);
   fuse_write_out out{};
   out.size = static_cast<uint32_t>(done);
@@ -153,14 +181,14 @@ void Overlay::fallocate(fuse::RequestPtr request) {
   Change_ change;
   if (!enterFile(request, request->nodeid(), true, change)) return;
   FdPtr fd;
-  if (const int e = ownBody(*change.tree, change.ino, UINT64_MAX, fd)) return request->replyError(e);
+  if (const int e = writableBody(change, UINT64_MAX, fd)) return request->replyError(e);
   if (::fallocate(fd->get(), static_cast<int>(arg.mode), static_cast<off_t>(arg.offset),
                   static_cast<off_t>(arg.length)) != 0) {
     return request->replyError(errno);
   }
   struct stat st;
   if (::fstat(fd->get(), &st) != 0) return request->replyError(errno);
-  const auto result = change.tree->truncated(change.ino, static_cast<uint64_t>(st.st_size), true);
+  const auto result = noteWritten(change, static_cast<uint64_t>(st.st_size), false, true);
   if (result.error != 0) return request->replyError(result.error);
   request->replyEmpty();
 }
@@ -190,13 +218,13 @@ void Overlay::copyFileRange(fuse::RequestPtr request) {
   fuse_write_out out{};
   if (!source.fd || arg.off_in >= source.size) return request->reply(out);
   FdPtr fd;
-  if (const int e = ownBody(*change.tree, change.ino, UINT64_MAX, fd)) return request->replyError(e);
+  if (const int e = writableBody(change, UINT64_MAX, fd)) return request->replyError(e);
   loff_t in = static_cast<loff_t>(arg.off_in), to = static_cast<loff_t>(arg.off_out);
   const size_t wanted = std::min<uint64_t>({arg.len, source.size - arg.off_in, uint64_t{1} << 30});
   const ssize_t n = ::copy_file_range(source.fd->get(), &in, fd->get(), &to, wanted, 0);
   // The kernel then copies with reads and writes.
   if (n < 0) return request->replyError(errno == EXDEV ? EOPNOTSUPP : errno);
-  const auto result = change.tree->written(change.ino, arg.off_out + static_cast<uint64_t>(n), true);
+  const auto result = noteWritten(change, arg.off_out + static_cast<uint64_t>(n), true, true);
   if (result.error != 0) return request->replyError(result.error);
   out.size = static_cast<uint32_t>(n);
   request->reply(out);

@@ -6,6 +6,7 @@
 // The root's listing is never kept by the kernel: a handle from before a swap could fill the cache after it.
 #include <dirent.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -16,6 +17,7 @@ namespace siteswap::overlay {
 namespace {
 
 constexpr uint64_t kTransactionHandle = uint64_t{1} << 63;
+constexpr uint64_t kLiveOffset = uint64_t{1} << 61;
 
 // Collects entries up to the size that was asked for.
 class Listing {
@@ -53,13 +55,24 @@ bool addDots(Listing& listing, uint64_t offset, uint64_t own, uint64_t parent) {
   return offset >= 2 || listing.add("..", parent, S_IFDIR, 2, nullptr);
 }
 
+// Additions of the live layer come behind all else, in order of their numbers.
+template <class EntryOf>
+void addLive(Listing& listing, const std::vector<LiveLayer::Addition>& additions, uint64_t offset, EntryOf entryOf) {
+  for (const auto& [name, attributes] : additions) {
+    const uint64_t own = kLiveOffset + attributes.ino;
+    if (own <= offset) continue;
+    const fuse_entry_out entry = entryOf(attributes);
+    if (!listing.add(name, attributes.ino, attributes.mode, own, &entry)) break;
+  }
+}
+
 }  // namespace
 
 void Overlay::opendir(fuse::RequestPtr request) {
   const Target target = resolve(request->nodeid());
   fuse_open_out out{};
   if (target.kind == Target::kNone) return request->replyError(ESTALE);
-  if (target.kind == Target::kTransaction) return request->reply(out);
+  if (target.kind == Target::kTransaction || target.kind == Target::kLive) return request->reply(out);
   if (target.kind == Target::kRoot) {
     return withView(std::move(request), true, [this](fuse::Request& r, const Caller& caller) {
       fuse_open_out opened{};
@@ -98,6 +111,7 @@ void Overlay::listInto(fuse::RequestPtr request, bool plus) {
   if (target.kind == Target::kTransaction) {
     return listTransaction(*request, *target.txn->tree, target.ino, plus);
   }
+  if (target.kind == Target::kLive) return listLive(*request, target.ino, plus);
   if ((fh & kTransactionHandle) != 0) {
     const TxnPtr txn = findTxn(static_cast<uint32_t>(fh & ~kTransactionHandle));
     if (!txn) return request->replyError(ESTALE);
@@ -121,14 +135,33 @@ void Overlay::listCommitted(fuse::Request& request, const Committed& directory, 
   const Entry& e = directory.entry();
   const uint64_t parent = isRoot || e.parent == 0 ? kRootIno : directory.manifest->entry(e.parent).ino;
   if (addDots(listing, arg.offset, e.ino, parent)) {
-    for (uint64_t i = arg.offset > 2 ? arg.offset - 2 : 0; i < e.childCount; ++i) {
+    const auto additions = live_.additions(LiveLayer::keyOf(directory));
+    const auto isHidden = [&](std::string_view name) {
+      return std::any_of(additions.begin(), additions.end(), [&](const auto& added) { return added.name == name; });
+    };
+    // Without a node the kernel takes the name only, and looks it up when somebody wants it.
+    const auto entryOf = [&](const NodeAttributes& a) { return plus && cache ? entryFor(a, true, true) : fuse_entry_out{}; };
+    bool room = true;
+    for (uint64_t i = arg.offset > 2 ? arg.offset - 2 : 0; room && i < e.childCount; ++i) {
       const auto position = static_cast<uint32_t>(i);
-      const Committed child = directory.childAt(position);
-      fuse_entry_out entry{};
-      // Without a node the kernel takes the name only, and looks it up when somebody wants it.
-      if (plus && cache) entry = entryFor(attributesOf(child), true, true);
-      if (!listing.add(directory.nameOfChild(position), child.entry().ino, child.entry().mode, i + 3, &entry)) break;
+      const std::string_view name = directory.nameOfChild(position);
+      if (isHidden(name)) continue;
+      const NodeAttributes a = shown(directory.childAt(position));
+      const fuse_entry_out entry = entryOf(a);
+      room = listing.add(name, a.ino, a.mode, i + 3, &entry);
     }
+    if (room) addLive(listing, additions, arg.offset, entryOf);
+  }
+  listing.reply(request);
+}
+
+void Overlay::listLive(fuse::Request& request, uint64_t ino, bool plus) {
+  const auto& arg = request.arg<fuse_read_in>();
+  Listing listing(arg.size, plus);
+  const uint64_t parent = live_.parentOf(ino);
+  if (addDots(listing, arg.offset, ino, parent >= LiveLayer::rootKey(0) ? kRootIno : parent)) {
+    addLive(listing, live_.additions(ino), arg.offset,
+            [&](const NodeAttributes& a) { return plus ? entryFor(a, true, true) : fuse_entry_out{}; });
   }
   listing.reply(request);
 }

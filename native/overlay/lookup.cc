@@ -20,6 +20,10 @@ void Overlay::lookup(fuse::RequestPtr request) {
       if (found.error != 0) return request->replyError(found.error);
       return replyEntry(*request, found.attributes, false, false);
     }
+    case Target::kLive: {
+      const auto child = live_.child(parent.ino, name);
+      return child ? replyEntry(*request, *child, true, true) : replyNegative(*request, true);
+    }
     case Target::kCommitted:
       break;
     case Target::kRoot: {
@@ -27,8 +31,8 @@ void Overlay::lookup(fuse::RequestPtr request) {
         // The same in every generation that anybody sees: no need to know who asks.
         std::shared_lock lock(viewsMutex_);
         if (rootNameMayBeCached(name)) {
-          const Committed child = Committed{head_, 0}.child(name);
-          return child ? replyEntry(*request, attributesOf(child), true, true) : replyNegative(*request, true);
+          const auto child = shownChild({head_, 0}, name);
+          return child ? replyEntry(*request, *child, true, true) : replyNegative(*request, true);
         }
       }
       return withView(std::move(request), false, [this](fuse::Request& r, const Caller& caller) {
@@ -37,8 +41,8 @@ void Overlay::lookup(fuse::RequestPtr request) {
           if (found.error != 0) return r.replyError(found.error);
           return replyEntry(r, found.attributes, false, false);
         }
-        const Committed child = viewRoot(caller).child(r.name());
-        return child ? replyEntry(r, attributesOf(child), false, true) : replyNegative(r, false);
+        const auto child = shownChild(viewRoot(caller), r.name());
+        return child ? replyEntry(r, *child, false, true) : replyNegative(r, false);
       });
     }
   }
@@ -60,9 +64,9 @@ void Overlay::lookup(fuse::RequestPtr request) {
       return replyEntry(*request, found.attributes, false, false);
     }
   }
-  const Committed child = parent.committed.child(name);
   if (!parent.committed.isDirectory()) return request->replyError(ENOTDIR);
-  return child ? replyEntry(*request, attributesOf(child), true, true) : replyNegative(*request, true);
+  const auto child = shownChild(parent.committed, name);
+  return child ? replyEntry(*request, *child, true, true) : replyNegative(*request, true);
 }
 
 void Overlay::forget(fuse::RequestPtr request) {
@@ -94,6 +98,10 @@ void Overlay::getattr(fuse::RequestPtr request) {
     }
     case Target::kCommitted:
       return replyAttributes(*request, attributesOf(target.committed), true);
+    case Target::kLive: {
+      const auto found = live_.attributes(target.ino);
+      return found ? replyAttributes(*request, *found, true) : request->replyError(ESTALE);
+    }
     case Target::kRoot:
       return withView(std::move(request), false, [this](fuse::Request& r, const Caller& caller) {
         if (caller.member) {
@@ -116,7 +124,7 @@ void Overlay::readlink(fuse::RequestPtr request) {
     return request->replyData(text.data(), text.size());
   }
   if (target.kind != Target::kTransaction) {
-    return request->replyError(target.kind == Target::kRoot ? EINVAL : ESTALE);
+    return request->replyError(target.kind == Target::kNone ? ESTALE : EINVAL);
   }
   std::string text;
   if (const int e = target.txn->tree->readlink(target.ino, text)) return request->replyError(e);
@@ -168,38 +176,31 @@ void replyXattrNames(fuse::Request& request, const Xattrs& xattrs) {
 
 }  // namespace
 
-void Overlay::getxattr(fuse::RequestPtr request) {
+void Overlay::withXattrs(fuse::RequestPtr request, void (*answer)(fuse::Request&, const Xattrs&)) {
   const Target target = resolve(request->nodeid());
-  if (target.kind == Target::kNone) return request->replyError(ESTALE);
-  if (target.kind == Target::kCommitted) return replyXattr(*request, xattrsOf(target.committed));
-  if (target.kind == Target::kTransaction) {
-    Xattrs xattrs;
-    if (const int e = target.txn->tree->xattrs(target.ino, xattrs)) return request->replyError(e);
-    return replyXattr(*request, xattrs);
+  switch (target.kind) {
+    case Target::kNone:
+      return request->replyError(ESTALE);
+    case Target::kCommitted:
+      return answer(*request, xattrsOf(target.committed));
+    case Target::kLive:
+      return answer(*request, target.committed ? xattrsOf(target.committed) : Xattrs{});
+    case Target::kTransaction: {
+      Xattrs xattrs;
+      if (const int e = target.txn->tree->xattrs(target.ino, xattrs)) return request->replyError(e);
+      return answer(*request, xattrs);
+    }
+    case Target::kRoot:
+      return withView(std::move(request), false, [this, answer](fuse::Request& r, const Caller& caller) {
+        if (!caller.member) return answer(r, xattrsOf(viewRoot(caller)));
+        Xattrs xattrs;
+        if (const int e = caller.member->tree->xattrs(kRootIno, xattrs)) return r.replyError(e);
+        answer(r, xattrs);
+      });
   }
-  withView(std::move(request), false, [this](fuse::Request& r, const Caller& caller) {
-    Xattrs xattrs;
-    if (!caller.member) return replyXattr(r, xattrsOf(viewRoot(caller)));
-    if (const int e = caller.member->tree->xattrs(kRootIno, xattrs)) return r.replyError(e);
-    replyXattr(r, xattrs);
-  });
 }
 
-void Overlay::listxattr(fuse::RequestPtr request) {
-  const Target target = resolve(request->nodeid());
-  if (target.kind == Target::kNone) return request->replyError(ESTALE);
-  if (target.kind == Target::kCommitted) return replyXattrNames(*request, xattrsOf(target.committed));
-  if (target.kind == Target::kTransaction) {
-    Xattrs xattrs;
-    if (const int e = target.txn->tree->xattrs(target.ino, xattrs)) return request->replyError(e);
-    return replyXattrNames(*request, xattrs);
-  }
-  withView(std::move(request), false, [this](fuse::Request& r, const Caller& caller) {
-    Xattrs xattrs;
-    if (!caller.member) return replyXattrNames(r, xattrsOf(viewRoot(caller)));
-    if (const int e = caller.member->tree->xattrs(kRootIno, xattrs)) return r.replyError(e);
-    replyXattrNames(r, xattrs);
-  });
-}
+void Overlay::getxattr(fuse::RequestPtr request) { withXattrs(std::move(request), replyXattr); }
+void Overlay::listxattr(fuse::RequestPtr request) { withXattrs(std::move(request), replyXattrNames); }
 
 }  // namespace siteswap::overlay

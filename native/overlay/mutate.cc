@@ -31,7 +31,7 @@ void Overlay::askPolicy(fuse::RequestPtr request, const std::string& path) {
   events_.writerAppeared(writer);
 }
 
-void Overlay::decide(uint64_t id, int errorNumber) {
+void Overlay::decide(uint64_t id, Verdict verdict, int errorNumber) {
   fuse::RequestPtr request;
   {
     std::lock_guard lock(parkMutex_);
@@ -40,8 +40,9 @@ void Overlay::decide(uint64_t id, int errorNumber) {
     request = std::move(at->second);
     deciding_.erase(at);
   }
-  if (errorNumber != 0) return request->replyError(errorNumber);
-  request->beganMembership = true;
+  if (verdict == Verdict::kError) return request->replyError(errorNumber);
+  request->beganMembership = verdict == Verdict::kRetry;
+  request->goesLive = verdict == Verdict::kLive;
   session_->resubmit(std::move(request));
 }
 
@@ -51,8 +52,9 @@ bool Overlay::enterAsMember(fuse::RequestPtr& request, const Target& target, con
     Caller caller;
     if (!identify(request, false, caller)) return false;
     if (!caller.member) {
-      if (!caller.process && request->tid() == 0) {
-        // A process of another pid namespace, or the kernel itself: nobody can say whose transaction this would be.
+      if (request->goesLive || (!caller.process && request->tid() == 0)) {
+        // Nothing for the live layer after all; or a process of another pid namespace, or the kernel itself: nobody
+        // can say whose transaction this would be.
         request->replyError(EROFS);
       } else {
         askPolicy(std::move(request), path);
@@ -129,8 +131,22 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescr
     return true;
   }
   if (target.kind == Target::kRoot) return enterAsMember(request, target, "", change);
+  if (target.kind == Target::kLive) {
+    change.ino = nodeid;
+    return true;
+  }
+  if (byDescriptor && target.kind == Target::kCommitted) {
+    // In place and without truncating: that is no install. The pages of a committed file are everybody's, so what is
+    // written through a descriptor of it is everybody's at once, as on a plain directory.
+    request->resign();
+    if (const int e = adopt(target.committed)) {
+      request->replyError(e);
+      return false;
+    }
+    change.ino = nodeid;
+    return true;
+  }
   if (byDescriptor) {
-    // The pages of a committed file are everybody's: no write may go through a descriptor of it.
     request->replyError(EROFS);
     return false;
   }
@@ -144,6 +160,7 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescr
 
 void Overlay::createNode(fuse::RequestPtr request, std::string_view name, uint32_t mode, uint32_t rdev,
                          std::string_view target) {
+  if (S_ISDIR(mode) && createLive(request, name, mode)) return;
   Change_ change;
   if (!enterDirectory(request, request->nodeid(), name, change)) return;
   const auto made = change.tree->create(change.ino, name, mode, request->header().uid, request->header().gid, rdev,
@@ -169,9 +186,20 @@ void Overlay::symlink(fuse::RequestPtr request) {
   createNode(std::move(request), name, S_IFLNK | 0777, 0, target);
 }
 
+void Overlay::replyCreated(fuse::Request& request, const NodeAttributes& attributes, bool cache) {
+  struct {
+    fuse_entry_out entry;
+    fuse_open_out open;
+  } out{};
+  out.entry = entryFor(attributes, cache, cache);
+  out.open.open_flags = FOPEN_KEEP_CACHE;
+  request.reply(out);
+}
+
 void Overlay::create(fuse::RequestPtr request) {
   const auto arg = request->arg<fuse_create_in>();
   const std::string name(request->name());
+  if (createLive(request, name, S_IFREG | (arg.mode & 07777))) return;
   Change_ change;
   if (!enterDirectory(request, request->nodeid(), name, change)) return;
   const auto made = change.tree->create(change.ino, name, S_IFREG | (arg.mode & 07777), request->header().uid,
@@ -179,13 +207,7 @@ void Overlay::create(fuse::RequestPtr request) {
   // Without O_EXCL an existing file is opened: the kernel walks again, finds it, and does that itself.
   if (made.error == EEXIST && (arg.flags & O_EXCL) == 0) return request->replyError(ESTALE);
   if (made.error != 0) return request->replyError(made.error);
-  struct {
-    fuse_entry_out entry;
-    fuse_open_out open;
-  } out{};
-  out.entry = entryFor(made.attributes, false, false);
-  out.open.open_flags = FOPEN_KEEP_CACHE;
-  request->reply(out);
+  replyCreated(*request, made.attributes, false);
 }
 
 void Overlay::tmpfile(fuse::RequestPtr request) {
@@ -195,16 +217,11 @@ void Overlay::tmpfile(fuse::RequestPtr request) {
   const auto made = change.tree->create(0, "", S_IFREG | (arg.mode & 07777), request->header().uid,
                                         request->header().gid, 0, "", 1);
   if (made.error != 0) return request->replyError(made.error);
-  struct {
-    fuse_entry_out entry;
-    fuse_open_out open;
-  } out{};
-  out.entry = entryFor(made.attributes, false, false);
-  out.open.open_flags = FOPEN_KEEP_CACHE;
-  request->reply(out);
+  replyCreated(*request, made.attributes, false);
 }
 
 void Overlay::removeNode(fuse::RequestPtr request, bool directory) {
+  if (removeLive(request, directory)) return;
   const std::string name(request->name());
   Change_ change;
   if (!enterDirectory(request, request->nodeid(), name, change)) return;
@@ -217,6 +234,7 @@ void Overlay::rmdir(fuse::RequestPtr request) { removeNode(std::move(request), t
 
 void Overlay::rename(fuse::RequestPtr request) {
   const auto arg = request->arg<fuse_rename2_in>();
+  if (renameLive(request)) return;
   const std::string name(request->name(0)), name2(request->name(1));
   Change_ from, to;
   if (!enterDirectory(request, request->nodeid(), name, from)) return;
@@ -232,7 +250,7 @@ void Overlay::link(fuse::RequestPtr request) {
   Change_ file, directory;
   if (!enterDirectory(request, request->nodeid(), name, directory)) return;
   if (!enterFile(request, old, false, file)) return;
-  if (file.tree != directory.tree) return request->replyError(EXDEV);
+  if (file.tree == nullptr || file.tree != directory.tree) return request->replyError(EXDEV);
   const auto made = file.tree->link(file.ino, directory.ino, name, 1);
   if (made.error != 0) return request->replyError(made.error);
   replyEntry(*request, made.attributes, false, false);
@@ -240,13 +258,19 @@ void Overlay::link(fuse::RequestPtr request) {
 
 // ---- attributes -------------------------------------------------------------------------------------------------
 
+Transaction::Result Overlay::attributesIn(const Change_& change) {
+  if (change.tree != nullptr) return change.tree->getattr(change.ino);
+  const auto present = live_.attributes(change.ino);
+  return present ? Transaction::Result{0, *present} : Transaction::Result{ESTALE, {}};
+}
+
 void Overlay::setattr(fuse::RequestPtr request) {
   const auto arg = request->arg<fuse_setattr_in>();
   if ((arg.valid & FATTR_SIZE) != 0) request->resign();
   Change_ change;
   if (!enterFile(request, request->nodeid(), (arg.valid & FATTR_FH) != 0, change)) return;
   if ((arg.valid & FATTR_SIZE) != 0) {
-    const int e = resize(*change.tree, change.ino, arg.size, (arg.valid & FATTR_KILL_SUIDGID) != 0);
+    const int e = resize(change, arg.size, (arg.valid & FATTR_KILL_SUIDGID) != 0);
     if (e != 0) return request->replyError(e);
   }
   timespec t;
@@ -261,16 +285,17 @@ void Overlay::setattr(fuse::RequestPtr request) {
   if ((arg.valid & FATTR_KILL_SUIDGID) != 0 && (wanted.mask & FATTR_MODE) == 0 &&
       (wanted.mask & (FATTR_UID | FATTR_GID)) != 0) {
     // HANDLE_KILLPRIV_V2: a change of owner takes set-user-id and set-group-id away, and that is ours to do.
-    const auto present = change.tree->getattr(change.ino);
+    const auto present = attributesIn(change);
     if (present.error != 0) return request->replyError(present.error);
     const uint32_t mode = present.attributes.mode;
     wanted.mask |= FATTR_MODE;
     wanted.mode = mode & ~static_cast<uint32_t>(S_ISUID | ((mode & S_IXGRP) != 0 ? S_ISGID : 0));
   }
-  const auto result =
-      wanted.mask != 0 ? change.tree->setAttributes(change.ino, wanted) : change.tree->getattr(change.ino);
+  const auto result = wanted.mask == 0         ? attributesIn(change)
+                      : change.tree == nullptr ? live_.setAttributes(change.ino, wanted)
+                                               : change.tree->setAttributes(change.ino, wanted);
   if (result.error != 0) return request->replyError(result.error);
-  replyAttributes(*request, result.attributes, false);
+  replyAttributes(*request, result.attributes, change.tree == nullptr);
 }
 
 void Overlay::setxattr(fuse::RequestPtr request) {
@@ -279,6 +304,7 @@ void Overlay::setxattr(fuse::RequestPtr request) {
   if (name.starts_with("system.")) return request->replyError(EOPNOTSUPP);
   Change_ change;
   if (!enterFile(request, request->nodeid(), false, change)) return;
+  if (change.tree == nullptr) return request->replyError(EOPNOTSUPP);
   const auto value = request->payload();
   const int e = change.tree->setXattr(
       change.ino, name, {reinterpret_cast<const char*>(value.data()), value.size()}, arg.flags);
@@ -290,6 +316,7 @@ void Overlay::removexattr(fuse::RequestPtr request) {
   const std::string name(request->name());
   Change_ change;
   if (!enterFile(request, request->nodeid(), false, change)) return;
+  if (change.tree == nullptr) return request->replyError(EOPNOTSUPP);
   if (const int e = change.tree->removeXattr(change.ino, name)) return request->replyError(e);
   request->replyEmpty();
 }

@@ -60,8 +60,12 @@ Overlay::~Overlay() = default;
 std::string Overlay::load() {
   std::unique_lock lock(viewsMutex_);
   std::string error = loadManifest(options_.generation);
-  if (error.empty()) head_ = manifests_.at(options_.generation).get();
-  return error;
+  if (!error.empty()) return error;
+  head_ = manifests_.at(options_.generation).get();
+  const int e = live_.open(options_.liveDir, &numbers_, [this](uint64_t key) {
+    return key == LiveLayer::rootKey(head_->generation()) || static_cast<bool>(findCommitted(key));
+  });
+  return e == 0 ? "" : options_.liveDir + ": " + std::strerror(e);
 }
 
 std::string Overlay::loadManifest(uint64_t generation) {
@@ -123,17 +127,21 @@ Overlay::Target Overlay::resolve(uint64_t nodeid) {
   // A number that was committed is not the transaction's any more: see Transaction::releaseCommitted().
   if (txn && txn->tree->knows(nodeid)) return {Target::kTransaction, {}, txn, nodeid};
   std::shared_lock lock(viewsMutex_);
+  const Committed committed = findCommitted(nodeid);
+  if (live_.has(nodeid)) return {Target::kLive, committed, nullptr, nodeid};
+  if (committed) return {Target::kCommitted, committed, nullptr, nodeid};
+  return {};
+}
+
+Committed Overlay::findCommitted(uint64_t ino) const {
   for (const auto& [generation, manifest] : manifests_) {
     if (manifest->header().denseFirstIno == 0) continue;
-    if (const auto index = manifest->indexOf(nodeid)) return {Target::kCommitted, {manifest.get(), *index}, nullptr, nodeid};
+    if (const auto index = manifest->indexOf(ino)) return {manifest.get(), *index};
   }
-  if (const auto at = manifestsOfBlock_.find(InoSource::blockOf(nodeid)); at != manifestsOfBlock_.end()) {
+  if (const auto at = manifestsOfBlock_.find(InoSource::blockOf(ino)); at != manifestsOfBlock_.end()) {
     for (const Manifest* manifest : at->second) {
-      const auto index = manifest->indexOf(nodeid);
-      if (!index) continue;
-      const Entry& e = manifest->entry(*index);
-      if ((e.flags & kImported) != 0) continue;
-      return {Target::kCommitted, {manifest, *index}, nullptr, nodeid};
+      const auto index = manifest->indexOf(ino);
+      if (index && (manifest->entry(*index).flags & kImported) == 0) return {manifest, *index};
     }
   }
   return {};
@@ -150,14 +158,14 @@ bool Overlay::severalViews() const {
 
 bool Overlay::rootNameMayBeCached(std::string_view name) {
   if (!session_->negotiated().epoch || !txns_.empty()) return false;
-  const Committed now = Committed{head_, 0}.child(name);
+  const auto now = shownChild({head_, 0}, name);
   std::lock_guard lock(knownMutex_);
   for (const auto& [generation, count] : pinCounts_) {
     if (generation == head_->generation()) continue;
     const auto manifest = manifests_.find(generation);
     if (manifest == manifests_.end()) return false;
-    const Committed then = Committed{manifest->second.get(), 0}.child(name);
-    if (static_cast<bool>(then) != static_cast<bool>(now) || (now && then.entry().ino != now.entry().ino)) return false;
+    const auto then = shownChild({manifest->second.get(), 0}, name);
+    if (then.has_value() != now.has_value() || (now && then->ino != now->ino)) return false;
   }
   return true;
 }

@@ -26,6 +26,7 @@
 
 #include "fuse/session.h"
 #include "overlay/backing.h"
+#include "overlay/live.h"
 #include "overlay/merge.h"
 #include "overlay/transaction.h"
 #include "process/process.h"
@@ -36,7 +37,7 @@ enum class PinPolicy { kProcess, kNone, kLease };
 
 struct OverlayOptions {
   int lowerFd = -1;
-  std::string layersDir, manifestsDir;
+  std::string layersDir, manifestsDir, liveDir;
   uint64_t generation = 0;
   uint64_t firstIno = 0, inoCount = 0;
   int64_t maxMtimeNs = 0;
@@ -103,8 +104,9 @@ class Overlay : public fuse::Operations {
   int publish(uint64_t generation, uint32_t transaction, std::string& error);  // transaction 0: none
   int abortTransaction(uint32_t id);
   int releaseBarrier(uint32_t id);
-  // errorNumber 0: run the request again.
-  void decide(uint64_t request, int errorNumber);
+  enum class Verdict { kRetry, kLive, kError };
+  // kRetry: the caller is a member by now; kLive: into the live layer; kError: `errorNumber` is the answer.
+  void decide(uint64_t request, Verdict verdict, int errorNumber);
   std::vector<PinInfo> pins();
   uint64_t committedViewEvents() const { return committedViewEvents_; }
   uint64_t parkedCount();
@@ -190,13 +192,13 @@ class Overlay : public fuse::Operations {
   };
 
   struct Target {
-    enum Kind { kNone, kRoot, kCommitted, kTransaction } kind = kNone;
+    enum Kind { kNone, kRoot, kCommitted, kTransaction, kLive } kind = kNone;
     Committed committed;
     TxnPtr txn;
     uint64_t ino = 0;
   };
 
-  // A change in a transaction: from enter() to leave().
+  // A change in a transaction, from enter() to leave(), or of a file's live bytes (then tree is null).
   class Change_ {
    public:
     Change_() = default;
@@ -213,6 +215,7 @@ class Overlay : public fuse::Operations {
   std::string loadManifest(uint64_t generation);  // viewsMutex_ held exclusively (or before start)
   const Manifest* manifestOf(uint64_t generation);  // loads on demand; no lock held; null on failure
   Target resolve(uint64_t nodeid);
+  Committed findCommitted(uint64_t ino) const;  // viewsMutex_ (or before start)
   void registerBlock(uint64_t block, const TxnPtr& txn);
   bool severalViews() const;                        // viewsMutex_
   bool rootNameMayBeCached(std::string_view name);  // viewsMutex_
@@ -224,6 +227,9 @@ class Overlay : public fuse::Operations {
   TxnPtr findTxn(uint32_t id);
   std::shared_ptr<Transaction> makeTree(const TxnPtr& txn, const std::string& directory, const Manifest* base);
   void sweepClosed();  // viewsMutex_ exclusively
+
+  // lookup.cc
+  void withXattrs(fuse::RequestPtr request, void (*answer)(fuse::Request&, const Xattrs&));
 
   // callers.cc
   // False: the request was parked (consumed). Otherwise who asks; with `pin` a non-member's view is pinned from now on.
@@ -247,10 +253,25 @@ class Overlay : public fuse::Operations {
   bool enterDirectory(fuse::RequestPtr& request, uint64_t nodeid, std::string_view name, Change_& change);
   bool enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescriptor, Change_& change);
   bool enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path, Change_& change);
+  Transaction::Result attributesIn(const Change_& change);
+  void replyCreated(fuse::Request& request, const NodeAttributes& attributes, bool cache);
   std::string pathOf(const Target& target);
   void createNode(fuse::RequestPtr request, std::string_view name, uint32_t mode, uint32_t rdev,
                   std::string_view target);
   void removeNode(fuse::RequestPtr request, bool directory);
+
+  // live_ops.cc
+  NodeAttributes shown(const Committed& node);  // with the present bytes' attributes, if it has any
+  std::optional<NodeAttributes> shownChild(const Committed& directory, std::string_view name);
+  // Each: true when the request was for the live layer, and is answered (or parked).
+  bool createLive(fuse::RequestPtr& request, std::string_view name, uint32_t mode);
+  bool removeLive(fuse::RequestPtr& request, bool directory);
+  bool renameLive(fuse::RequestPtr& request);
+  // The key of the directory for the live layer, or nothing when the caller's changes there are not for it.
+  // `consumed`: the request was parked.
+  std::optional<uint64_t> liveKey(fuse::RequestPtr& request, bool& consumed, Committed* directory);
+  int adopt(const Committed& file);
+  int copyBody(int bodiesFd, const std::string& temporary, const Committed& base, uint64_t keep);
 
   // data.cc
   struct Source {
@@ -259,19 +280,24 @@ class Overlay : public fuse::Operations {
     uint64_t size = 0;
   };
   Source openForReading(const Target& target, bool cachedOnly);
-  int ownBody(Transaction& tree, uint64_t ino, uint64_t keepBytes, FdPtr& fd);
-  int resize(Transaction& tree, uint64_t ino, uint64_t size, bool clearSetid);
+  // The body that a change writes to, with at least the first `keepBytes` of the file in it.
+  int writableBody(const Change_& change, uint64_t keepBytes, FdPtr& fd);
+  // After a write that ended at `end` (grow), or once the size is `end`.
+  Transaction::Result noteWritten(const Change_& change, uint64_t end, bool grow, bool clearSetid);
+  int resize(const Change_& change, uint64_t size, bool clearSetid);
 
   // listing.cc
   void listInto(fuse::RequestPtr request, bool plus);
   void listCommitted(fuse::Request& request, const Committed& directory, bool plus, bool cache, bool isRoot);
   void listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus);
+  void listLive(fuse::Request& request, uint64_t ino, bool plus);
 
   const OverlayOptions options_;
   const OverlayEvents events_;
   fuse::Session* session_ = nullptr;
   InoSource numbers_;
   Backing backing_;
+  LiveLayer live_;
   process::ProcessTable processes_;
 
   mutable std::shared_mutex viewsMutex_;

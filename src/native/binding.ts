@@ -82,6 +82,8 @@ export interface EngineOptions {
   /** Absolute paths in the store. Layer n is `${layersDir}/${n}`, manifest n `${manifestsDir}/${n}.manifest`. */
   layersDir: string;
   manifestsDir: string;
+  /** Of the live layer; made when missing. What no generation of today needs is dropped from it. */
+  liveDir: string;
   /** HEAD at start. */
   generation: number;
   firstIno: bigint;
@@ -189,8 +191,11 @@ export type EngineEvent =
 export interface Engine {
   /** Resolves when INIT is done and requests are being served. */
   start(): Promise<SessionInfo>;
-  /** `retry`: the request is run again (the caller is a member by now). `errno`: positive, answered to the caller. */
-  decide(request: number, verdict: { retry: true } | { errno: number }): void;
+  /**
+   * `retry`: the request is run again (the caller is a member by now). `live`: it goes to the live layer, when it is
+   * about bytecode (else EROFS). `errno`: positive, answered to the caller.
+   */
+  decide(request: number, verdict: { retry: true } | { live: true } | { errno: number }): void;
   beginTransaction(options: BeginOptions): void;
   /** No more changes by members (EROFS); resolves when none is in progress. */
   freezeTransaction(id: number): Promise<void>;
