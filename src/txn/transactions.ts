@@ -266,11 +266,11 @@ export class Transactions {
 
   async #keep(transaction: Transaction, state: 'refused' | 'staged', reason: string | null): Promise<void> {
     const { engine, store } = this.options;
-    transaction.state = state;
-    transaction.reason = reason;
     try {
-      await store.updateTransaction(infoFile(transaction));
+      await store.updateTransaction(infoFile({ ...transaction, state, reason }));
     } finally {
+      transaction.state = state;
+      transaction.reason = reason;
       engine.releaseBarrier(transaction.id);
       if (!transaction.rootGone) {
         // A shell goes on: what it does next is new work, so it must not stay a member of what is frozen.

@@ -110,10 +110,9 @@ test('a writer appears, installs, exits: a new generation', async (t) => {
   w.emit(writer(2, 100));
   await until(() => w.decided.size === 2);
   assert.deepEqual([...w.decided.values()], [{ retry: true }, { retry: true }]);
-  const { transactions } = await w.client.request('status', {});
-  assert.equal(transactions.length, 1);
-  assert.deepEqual(transactions[0]?.command, ['pip', 'install', 'x']);
-  const id = transactions[0]!.id;
+  const [transaction] = (await w.client.request('status', {})).transactions;
+  assert.deepEqual(transaction?.command, ['pip', 'install', 'x']);
+  const id = transaction.id;
   w.engine.write(id, 'x.py');
   w.emit({ type: 'root-exited', transaction: id, exitCode: 0, signal: null });
   assert.deepEqual(await w.client.request('wait', { timeoutMs: 5000 }), { generation: 1 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createVerify, metadataField, metadataPaths } from '../../src/daemon/verification.js';
+import { createVerify } from '../../src/txn/verification.js';
 import type { PathChange, TreeView } from '../../src/txn/engine-port.js';
 import type { Transaction } from '../../src/txn/transaction.js';
 
@@ -41,7 +41,7 @@ test('an upgrade, an install and a removal are told', async () => {
     'lib/new-3.egg-info/PKG-INFO': 'Name: new\nVersion: 3\n',
   };
   const touched = changes(...Object.keys(before), ...Object.keys(after), 'foo/__init__.py');
-  const verdict = await createVerify(tree(before, after), { verify: 'record' })(TRANSACTION, touched);
+  const verdict = await createVerify(tree(before, after), 'record')(TRANSACTION, touched);
   assert.deepEqual(verdict, {
     findings: [],
     packages: [
@@ -55,22 +55,10 @@ test('an upgrade, an install and a removal are told', async () => {
 test('a dist-info that is cut short is refused, unless nothing is to be checked', async () => {
   const files = tree({}, { 'x-1.dist-info/INSTALLER': 'pip' });
   const touched = changes('x-1.dist-info/INSTALLER');
-  const { findings } = await createVerify(files, { verify: 'record' })(TRANSACTION, touched);
+  const { findings } = await createVerify(files, 'record')(TRANSACTION, touched);
   assert.deepEqual(
     findings.map(({ message }) => message),
     ['x-1.dist-info has no METADATA', 'x-1.dist-info has no RECORD'],
   );
-  assert.deepEqual((await createVerify(files, { verify: 'none' })(TRANSACTION, touched)).findings, []);
-});
-
-test('metadata is found at any depth, once', () => {
-  const paths = metadataPaths(
-    changes('a-1.dist-info', 'a-1.dist-info/RECORD', 'lib/b-2.egg-info/PKG-INFO', 'c.py', 'x.dist-info.txt'),
-  );
-  assert.deepEqual(paths, ['a-1.dist-info', 'lib/b-2.egg-info']);
-});
-
-test('fields are read from the header only', () => {
-  assert.equal(metadataField('Metadata-Version: 2.1\nName:  x \n\nVersion: 3', 'Name'), 'x');
-  assert.equal(metadataField('Name: x\n\nVersion: 3', 'Version'), null);
+  assert.deepEqual((await createVerify(files, 'none')(TRANSACTION, touched)).findings, []);
 });
