@@ -69,6 +69,7 @@ class Server {
         lowerFd: SERVER_FDS.lower,
         layersDir: store.layout.layers,
         manifestsDir: store.layout.manifests,
+        liveDir: store.layout.live,
         generation,
         firstIno: start.firstIno,
         inoCount: start.inoCount,

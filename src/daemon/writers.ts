@@ -53,8 +53,7 @@ export class Writers {
     const decision = decideWriter({ pid, chain, op, path });
     switch (decision.kind) {
       case 'bytecode':
-        // A reader that can't keep its byte code goes on without.
-        return { errno: constants.errno.EROFS };
+        return { live: true };
       case 'refuse':
         log(`${op} of ${path.toString('utf8')} by process ${pid} is refused: ${decision.why}`);
         return { errno: decision.errno };

@@ -9,6 +9,7 @@
  *   manifests/<N>.manifest  the whole tree of generation N
  *   layers/<T>/<hex>        bodies of the files that transaction T brought
  *   transactions/<T>/       info.json, journal, bodies/
+ *   live/                   the live layer: byte code that readers keep; the engine makes and tidies it
  *   control.sock, server.log, session.json
  */
 import { basename, dirname, join } from 'node:path';
@@ -30,6 +31,7 @@ export class StoreLayout {
   readonly manifests: string;
   readonly layers: string;
   readonly transactions: string;
+  readonly live: string;
   readonly controlSocket: string;
   readonly serverLog: string;
   readonly session: string;
@@ -43,6 +45,7 @@ export class StoreLayout {
     this.manifests = join(root, 'manifests');
     this.layers = join(root, 'layers');
     this.transactions = join(root, 'transactions');
+    this.live = join(root, 'live');
     this.controlSocket = join(root, 'control.sock');
     this.serverLog = join(root, 'server.log');
     this.session = join(root, 'session.json');
