@@ -97,9 +97,10 @@ struct Core {
   }
   void stop() {
     std::call_once(stopped, [this] {
-      overlay->shutDown();
+      // A constructor that threw leaves some of these unmade.
+      if (overlay) overlay->shutDown();
       if (session) session->stop();
-      queue->close();
+      if (queue) queue->close();
     });
   }
   ~Core() { stop(); }
