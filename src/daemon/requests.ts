@@ -56,7 +56,7 @@ function status({ options, store, backend, engine, session, transactions, health
     store: options.store,
     generation: options.generation ?? store.head,
     transactions: transactions.list().map((transaction) => transactionStatus(engine, transaction)),
-    pins: engine.pins(),
+    pins: engine.pins().map((pin) => ({ ...pin, command: describeProcess(pin.pid)?.command.join(' ') ?? '' })),
     health: health(),
     features: session.features,
     kernel: { minor: session.minor },

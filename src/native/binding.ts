@@ -152,7 +152,6 @@ export interface PublishOptions {
 export interface Pin {
   pid: number;
   generation: number;
-  command: string;
   /** Milliseconds since 1970. */
   sinceMs: number;
 }
