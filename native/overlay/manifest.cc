@@ -100,12 +100,18 @@ bool Manifest::check(std::string& error) {
     }
     if (e.ino == 0 || (e.ino == kRootIno) != (i == 0)) return bad("a wrong inode number");
     if (i == 0) {
-      if (!S_ISDIR(e.mode)) return bad("the root is not a directory");
-    } else if (!isSoundName(name(e)) || e.parent >= h.entryCount) {
-      return bad("its name or parent");
+      if (!S_ISDIR(e.mode) || (e.flags & kImported) != 0) return bad("the root is not a directory");
+    } else {
+      if (!isSoundName(name(e)) || e.parent >= i) return bad("its name or parent");
+      // An entry that its parent does not list could still be reached by number.
+      const Entry& parent = entries_[e.parent];
+      if (!S_ISDIR(parent.mode) || (parent.flags & kImported) != 0 || i < parent.firstChild ||
+          i - parent.firstChild >= parent.childCount) {
+        return bad("its parent does not have it");
+      }
     }
     if ((e.flags & kImported) != 0) {
-      if (e.import >= h.importCount || e.parent != 0 || !S_ISDIR(e.mode)) return bad("its import");
+      if (e.import >= h.importCount || e.parent != 0 || !S_ISDIR(e.mode) || e.childCount != 0) return bad("its import");
       continue;
     }
     if (!S_ISDIR(e.mode)) {

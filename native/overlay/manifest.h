@@ -5,8 +5,8 @@
 // entry whose content did not change is not repeated: the root entry then *imports* the directory from the manifest
 // of the generation that made it, so that a commit writes what it changed and not the whole tree.
 //
-// Invariants checked by open(): sizes and checksum; every offset and index within bounds; children point back to
-// their parent; names are 1..255 bytes without '/' or NUL, not "." or "..", sorted and unique; the flags are known.
+// Invariants checked by open(): sizes and checksum; every offset and index within bounds; children and parents
+// point at each other; names are 1..255 bytes without '/' or NUL, not "." or "..", sorted and unique; the flags are known.
 // Called by: views, merge, scan, path calls.
 #pragma once
 

@@ -85,7 +85,8 @@ std::string Overlay::loadManifest(uint64_t generation) {
     const Entry& e = manifest->entry(root.firstChild + i);
     if ((e.flags & kImported) == 0) continue;
     const Manifest& from = *manifest->imported[e.import];
-    if (e.firstChild >= from.size() || from.entry(e.firstChild).ino != e.ino || !S_ISDIR(from.entry(e.firstChild).mode)) {
+    const Entry* target = e.firstChild < from.size() ? &from.entry(e.firstChild) : nullptr;
+    if (target == nullptr || target->ino != e.ino || !S_ISDIR(target->mode) || (target->flags & kImported) != 0) {
       return path + " imports something that is not there";
     }
   }
