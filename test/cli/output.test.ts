@@ -46,6 +46,7 @@ test('fields: values below each other', () => {
 });
 
 test('formatCommand quotes and cuts', () => {
+  assert.equal(formatCommand(['/v/bin/python', '/v/bin/pip', 'install', '/w']), 'python pip install /w');
   assert.equal(formatCommand(['pip', 'install', 'a b']), 'pip install "a b"');
   assert.equal(formatCommand(['x'.repeat(80)], 10), `${'x'.repeat(9)}…`);
 });
