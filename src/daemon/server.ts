@@ -160,12 +160,12 @@ class Server {
     } catch (error) {
       this.#lastError = `asked to end, but: ${describe(error)}`;
       this.options.log(this.#lastError);
-    } finally {
       this.#stopping = false;
     }
   }
 
   async #stopped(reason: string): Promise<void> {
+    this.#stopping = true;
     this.options.log(`the session has ended: ${reason}`);
     try {
       await this.transactions.abortOpen();
