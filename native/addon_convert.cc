@@ -8,7 +8,8 @@ namespace siteswap::addon {
 
 Napi::Error systemError(Napi::Env env, int errorNumber, const char* what, const std::string& path) {
   const char* name = ::strerrorname_np(errorNumber);
-  std::string message = std::string(name != nullptr ? name : "EUNKNOWN") + ": " + std::strerror(errorNumber) + ", " + what;
+  std::string message =
+      std::string(name != nullptr ? name : "EUNKNOWN") + ": " + std::strerror(errorNumber) + ", " + what;
   if (!path.empty()) message += " '" + path + "'";
   Napi::Error error = Napi::Error::New(env, message);
   error.Set("code", Napi::String::New(env, name != nullptr ? name : "EUNKNOWN"));

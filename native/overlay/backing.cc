@@ -31,7 +31,7 @@ FdPtr Backing::cached(uint64_t ino) {
 }
 
 FdPtr Backing::keep(uint64_t ino, int raw) {
-  FdPtr fd = std::make_shared<const Fd>(raw);
+  FdPtr fd = std::make_shared<const sys::UniqueFd>(raw);
   std::lock_guard lock(mutex_);
   if (const auto at = byIno_.find(ino); at != byIno_.end()) {
     recent_.erase(at->second);

@@ -7,12 +7,12 @@
 #include <string>
 #include <unordered_map>
 
-#include "overlay/fd.h"
 #include "overlay/manifest.h"
+#include "sys/unique_fd.h"
 
 namespace siteswap::overlay {
 
-using FdPtr = std::shared_ptr<const Fd>;
+using FdPtr = std::shared_ptr<const sys::UniqueFd>;
 
 class Backing {
  public:

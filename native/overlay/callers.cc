@@ -103,14 +103,13 @@ bool Overlay::identify(fuse::RequestPtr& request, bool pin, Caller& caller) {
         caller.member = known.member;
         return true;
       }
-      if (known.pin && options_.pin == PinPolicy::kLease &&
-          nowMs() - known.pinnedAtMs > options_.leaseSeconds * 1000) {
+      if (known.pin && options_.pin == PinPolicy::kLease && nowMs() - known.pinnedAtMs > options_.leaseSeconds * 1000) {
         setPin(known, std::nullopt);
       }
       caller.pin = known.pin;
     }
-    // The barrier: whoever comes new while an installer that has ended is not decided yet waits for the decision, and so do
-    // the installer's own ancestors. Is its process alive, right now? An exit event may come too late: a shell
+    // The barrier: whoever comes new while an installer that has ended is not decided yet waits for the decision, and
+    // so do the installer's own ancestors. Is its process alive, right now? An exit event may come too late: a shell
     // starts its next command within microseconds.
     for (const TxnPtr& txn : open) {
       if (!txn->root || !txn->root->ended()) continue;
@@ -247,7 +246,8 @@ std::vector<PinInfo> Overlay::pins() {
 void Overlay::moveToHead(const TxnPtr& txn) {
   const uint64_t generation = head_->generation();
   std::lock_guard lock(knownMutex_);
-  for (auto& [pid, known] : known_) {
+  for (auto& [pid, item] : known_) {
+    Known& known = item;  // a structured binding can't be captured before C++20's later compilers
     const bool isAncestor = std::any_of(txn->ancestors.begin(), txn->ancestors.end(),
                                         [&](const auto& ancestor) { return isSame(ancestor, known.process); });
     if ((isAncestor || known.member == txn) && known.pin) setPin(known, generation);

@@ -19,7 +19,10 @@ constexpr size_t kMostAncestors = 64;
 std::shared_ptr<Transaction> Overlay::makeTree(const TxnPtr& txn, const std::string& directory, const Manifest* base) {
   const std::weak_ptr<Txn> weak = txn;
   return std::make_shared<Transaction>(Transaction::Options{
-      txn->id, directory, {base, 0}, &numbers_,
+      txn->id,
+      directory,
+      {base, 0},
+      &numbers_,
       [this, weak](uint64_t block) {
         if (TxnPtr owner = weak.lock()) registerBlock(block, owner);
       },

@@ -85,12 +85,11 @@ Overlay::Source Overlay::openForReading(const Target& target, bool cachedOnly) {
   return source;
 }
 
-
-
 void Overlay::read(fuse::RequestPtr request) {
   const auto& arg = request->arg<fuse_read_in>();
   const Target target = resolve(request->nodeid());
-  // First what the page cache can answer at once, on this thread; only what has to wait for a disk lets another one read on.
+  // First what the page cache can answer at once, on this thread; only what has to wait for a disk lets another one
+  // read on.
   for (const bool cachedOnly : {true, false}) {
     if (!cachedOnly) request->resign();
     const Source source = openForReading(target, cachedOnly);
@@ -113,7 +112,7 @@ void Overlay::read(fuse::RequestPtr request) {
 }
 
 int Overlay::copyBody(int bodiesFd, const std::string& temporary, const Committed& base, uint64_t keep) {
-  Fd to(::openat(bodiesFd, temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  sys::UniqueFd to(::openat(bodiesFd, temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!to) return errno;
   keep = std::min(keep, base.entry().size);
   if (keep == 0) return 0;
@@ -139,8 +138,7 @@ int Overlay::writableBody(const Change_& change, uint64_t keepBytes, FdPtr& fd) 
 
 Transaction::Result Overlay::noteWritten(const Change_& change, uint64_t end, bool grow, bool clearSetid) {
   if (change.tree == nullptr) return live_.written(change.ino, end, grow);
-  return grow ? change.tree->written(change.ino, end, clearSetid)
-              : change.tree->truncated(change.ino, end, clearSetid);
+  return grow ? change.tree->written(change.ino, end, clearSetid) : change.tree->truncated(change.ino, end, clearSetid);
 }
 
 int Overlay::resize(const Change_& change, uint64_t size, bool clearSetid) {
@@ -238,9 +236,15 @@ void Overlay::open(fuse::RequestPtr request) {
   request->reply(out);
 }
 
-void Overlay::release(fuse::RequestPtr request) { request->replyEmpty(); }
-void Overlay::flush(fuse::RequestPtr request) { request->replyError(ENOSYS); }
+void Overlay::release(fuse::RequestPtr request) {
+  request->replyEmpty();
+}
+void Overlay::flush(fuse::RequestPtr request) {
+  request->replyError(ENOSYS);
+}
 // What a transaction wrote is made durable as a whole, when it commits; nobody can see it before.
-void Overlay::fsync(fuse::RequestPtr request) { request->replyEmpty(); }
+void Overlay::fsync(fuse::RequestPtr request) {
+  request->replyEmpty();
+}
 
 }  // namespace siteswap::overlay

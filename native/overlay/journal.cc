@@ -27,7 +27,9 @@ uint32_t checkOf(std::string_view bytes) {
   return static_cast<uint32_t>(h ^ (h >> 32)) | 1;
 }
 
-size_t padded(size_t sizeBytes) { return (sizeBytes + 7) & ~size_t{7}; }
+size_t padded(size_t sizeBytes) {
+  return (sizeBytes + 7) & ~size_t{7};
+}
 
 // The fixed part of an encoded record; name, name2 and text follow.
 struct Fixed {
@@ -62,8 +64,7 @@ bool decodeRecord(std::string_view bytes, Record& r) {
   if (bytes.size() < sizeof f) return false;
   std::memcpy(&f, bytes.data(), sizeof f);
   bytes.remove_prefix(sizeof f);
-  if (f.type < static_cast<uint8_t>(RecordType::kBegin) ||
-      f.type > static_cast<uint8_t>(RecordType::kRemoveXattr) ||
+  if (f.type < static_cast<uint8_t>(RecordType::kBegin) || f.type > static_cast<uint8_t>(RecordType::kRemoveXattr) ||
       uint64_t{f.nameLen} + f.name2Len + f.textLen != bytes.size()) {
     return false;
   }
@@ -95,7 +96,7 @@ int Journal::mapUpTo(size_t sizeBytes) {
 }
 
 int Journal::create(const std::string& path) {
-  fd_ = Fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  fd_ = sys::UniqueFd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!fd_) return errno;
   if (const int e = mapUpTo(kChunk)) return e;
   std::memcpy(map_, kMagic, sizeof kMagic);
@@ -104,7 +105,7 @@ int Journal::create(const std::string& path) {
 }
 
 int Journal::replay(const std::string& path, const std::function<void(const Record&)>& each) {
-  fd_ = Fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  fd_ = sys::UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!fd_) return errno;
   struct stat st;
   if (::fstat(fd_.get(), &st) != 0) return errno;

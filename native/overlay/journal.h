@@ -11,22 +11,22 @@
 #include <string>
 #include <string_view>
 
-#include "overlay/fd.h"
+#include "sys/unique_fd.h"
 
 namespace siteswap::overlay {
 
 enum class RecordType : uint8_t {
-  kBegin = 1,        // generation: the base
-  kMaterialise,      // ino, parent, name, generation+index: an entry of the base got a number of this transaction
-  kCreate,           // ino, parent, name, mode, uid, gid, rdev, timeNs, text = target; parent 0: without a name
-  kUnlink,           // parent, name, timeNs
-  kRename,           // parent, name, parent2, name2, flags, timeNs
-  kLink,             // ino, parent, name, timeNs
-  kSetAttributes,    // ino, mask, mode, uid, gid, atimeNs, mtimeNs, timeNs (= ctime)
-  kOwnBody,          // ino: its bytes are in the upper from now on
-  kWritten,          // ino: the body's own mtime is the file's from now on
-  kSetXattr,         // ino, name, text = value, timeNs
-  kRemoveXattr,      // ino, name, timeNs
+  kBegin = 1,      // generation: the base
+  kMaterialise,    // ino, parent, name, generation+index: an entry of the base got a number of this transaction
+  kCreate,         // ino, parent, name, mode, uid, gid, rdev, timeNs, text = target; parent 0: without a name
+  kUnlink,         // parent, name, timeNs
+  kRename,         // parent, name, parent2, name2, flags, timeNs
+  kLink,           // ino, parent, name, timeNs
+  kSetAttributes,  // ino, mask, mode, uid, gid, atimeNs, mtimeNs, timeNs (= ctime)
+  kOwnBody,        // ino: its bytes are in the upper from now on
+  kWritten,        // ino: the body's own mtime is the file's from now on
+  kSetXattr,       // ino, name, text = value, timeNs
+  kRemoveXattr,    // ino, name, timeNs
 };
 
 struct Record {
@@ -54,7 +54,7 @@ class Journal {
  private:
   int mapUpTo(size_t sizeBytes);
 
-  Fd fd_;
+  sys::UniqueFd fd_;
   char* map_ = nullptr;
   size_t mapSize_ = 0;
   size_t used_ = 0;

@@ -2,8 +2,8 @@
 //
 // Handles carry no state: a root handle's number says which view it lists (so one listing shows one generation however
 // long it takes), any other's is 0, or says which transaction a committed directory was opened in.
-// Offsets: 1 is behind ".", 2 behind "..", n + 2 behind child n of a committed directory; a transaction's by its cookies.
-// The root's listing is never kept by the kernel: a handle from before a swap could fill the cache after it.
+// Offsets: 1 is behind ".", 2 behind "..", n + 2 behind child n of a committed directory; a transaction's by its
+// cookies. The root's listing is never kept by the kernel: a handle from before a swap could fill the cache after it.
 #include <dirent.h>
 
 #include <algorithm>
@@ -98,11 +98,19 @@ void Overlay::opendir(fuse::RequestPtr request) {
   request->reply(out);
 }
 
-void Overlay::releasedir(fuse::RequestPtr request) { request->replyEmpty(); }
+void Overlay::releasedir(fuse::RequestPtr request) {
+  request->replyEmpty();
+}
 // What a transaction wrote is made durable as a whole, when it commits.
-void Overlay::fsyncdir(fuse::RequestPtr request) { request->replyEmpty(); }
-void Overlay::readdir(fuse::RequestPtr request) { listInto(std::move(request), false); }
-void Overlay::readdirplus(fuse::RequestPtr request) { listInto(std::move(request), true); }
+void Overlay::fsyncdir(fuse::RequestPtr request) {
+  request->replyEmpty();
+}
+void Overlay::readdir(fuse::RequestPtr request) {
+  listInto(std::move(request), false);
+}
+void Overlay::readdirplus(fuse::RequestPtr request) {
+  listInto(std::move(request), true);
+}
 
 void Overlay::listInto(fuse::RequestPtr request, bool plus) {
   const uint64_t fh = request->arg<fuse_read_in>().fh;
@@ -140,7 +148,9 @@ void Overlay::listCommitted(fuse::Request& request, const Committed& directory, 
       return std::any_of(additions.begin(), additions.end(), [&](const auto& added) { return added.name == name; });
     };
     // Without a node the kernel takes the name only, and looks it up when somebody wants it.
-    const auto entryOf = [&](const NodeAttributes& a) { return plus && cache ? entryFor(a, true, true) : fuse_entry_out{}; };
+    const auto entryOf = [&](const NodeAttributes& a) {
+      return plus && cache ? entryFor(a, true, true) : fuse_entry_out{};
+    };
     bool room = true;
     for (uint64_t i = arg.offset > 2 ? arg.offset - 2 : 0; room && i < e.childCount; ++i) {
       const auto position = static_cast<uint32_t>(i);

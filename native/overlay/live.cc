@@ -29,7 +29,7 @@ int LiveLayer::open(const std::string& directory, InoSource* numbers,
   if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return errno;
   const std::string bodies = directory + "/bodies", journal = directory + "/journal";
   if (::mkdir(bodies.c_str(), 0700) != 0 && errno != EEXIST) return errno;
-  bodies_ = Fd(::open(bodies.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  bodies_ = sys::UniqueFd(::open(bodies.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!bodies_) return errno;
   if (::access(journal.c_str(), F_OK) == 0) {
     const int e = Journal().replay(journal, [&](const Record& record) { apply(record); });

@@ -1,9 +1,9 @@
 // The live layer: what is written outside any transaction and is visible to everybody at once, as on a plain directory:
 // the bytecode that readers write, and programs that write into an existing file in place.
 //
-// It hangs on numbers, not on paths: additions to a committed directory (by its number, which changes when anything below
-// it does) and the present bytes of a committed file (by its number). So it follows a directory from generation to
-// generation while it is unchanged, and is gone with it. The root's number never changes: its additions belong to
+// It hangs on numbers, not on paths: additions to a committed directory (by its number, which changes when anything
+// below it does) and the present bytes of a committed file (by its number). So it follows a directory from generation
+// to generation while it is unchanged, and is gone with it. The root's number never changes: its additions belong to
 // one generation (see rootKey()). Transactions do not see it: they work on the committed tree.
 //
 // Kept in `directory`: `journal` (see journal.h) and `bodies/`. A new server replays it.
@@ -54,7 +54,8 @@ class LiveLayer {
   int remove(uint64_t key, std::string_view name, bool directory);
   int rename(uint64_t key, std::string_view name, std::string_view name2);
   Transaction::Result setAttributes(uint64_t ino, const AttributeChange& change);
-  // Bytes of a committed file become live: `copy` fills the body (see Transaction::CopyBody); nothing if they are already.
+  // Bytes of a committed file become live: `copy` fills the body (see Transaction::CopyBody); nothing if they are
+  // already.
   int adopt(const Committed& file, const Transaction::CopyBody& copy);
   Transaction::Result written(uint64_t ino, uint64_t size, bool grow);  // grow: at least that size, else exactly
   int bodiesFd() const { return bodies_.get(); }
@@ -77,7 +78,7 @@ class LiveLayer {
   InoSource* numbers_ = nullptr;
   uint64_t nextIno_ = 0, endIno_ = 0;
   std::unique_ptr<Journal> journal_;
-  Fd bodies_;
+  sys::UniqueFd bodies_;
   std::unordered_map<uint64_t, LiveNode> nodes_;
   std::unordered_map<uint64_t, std::map<std::string, uint64_t, std::less<>>> additions_;  // by key
 };

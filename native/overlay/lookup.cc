@@ -160,7 +160,9 @@ void replySized(fuse::Request& request, uint32_t room, std::string_view value) {
   request.replyData(value.data(), value.size());
 }
 
-Xattrs xattrsOf(const Committed& node) { return decodeXattrs(node.manifest->xattrs(node.entry())); }
+Xattrs xattrsOf(const Committed& node) {
+  return decodeXattrs(node.manifest->xattrs(node.entry()));
+}
 
 void replyXattr(fuse::Request& request, const Xattrs& xattrs) {
   const auto at = xattrs.find(std::string(request.name()));
@@ -200,7 +202,11 @@ void Overlay::withXattrs(fuse::RequestPtr request, void (*answer)(fuse::Request&
   }
 }
 
-void Overlay::getxattr(fuse::RequestPtr request) { withXattrs(std::move(request), replyXattr); }
-void Overlay::listxattr(fuse::RequestPtr request) { withXattrs(std::move(request), replyXattrNames); }
+void Overlay::getxattr(fuse::RequestPtr request) {
+  withXattrs(std::move(request), replyXattr);
+}
+void Overlay::listxattr(fuse::RequestPtr request) {
+  withXattrs(std::move(request), replyXattrNames);
+}
 
 }  // namespace siteswap::overlay

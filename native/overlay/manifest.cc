@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "overlay/fd.h"
+#include "sys/unique_fd.h"
 
 namespace siteswap::overlay {
 
@@ -31,7 +31,7 @@ uint64_t checksumOf(const char* map, size_t sizeBytes) {
 }  // namespace
 
 std::unique_ptr<Manifest> Manifest::open(const std::string& path, std::string& error) {
-  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  sys::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat st;
   if (!fd || ::fstat(fd.get(), &st) != 0) {
     error = std::string("cannot be opened: ") + std::strerror(errno);
@@ -163,7 +163,9 @@ std::optional<uint32_t> Manifest::indexOf(uint64_t ino) const {
   return static_cast<uint32_t>(found->index);
 }
 
-bool Committed::isDirectory() const { return S_ISDIR(entry().mode); }
+bool Committed::isDirectory() const {
+  return S_ISDIR(entry().mode);
+}
 
 static Committed followImport(const Manifest* manifest, uint32_t index) {
   const Entry& e = manifest->entry(index);
@@ -177,7 +179,9 @@ Committed Committed::child(std::string_view name) const {
   return index ? followImport(manifest, *index) : Committed{};
 }
 
-Committed Committed::childAt(uint32_t i) const { return followImport(manifest, entry().firstChild + i); }
+Committed Committed::childAt(uint32_t i) const {
+  return followImport(manifest, entry().firstChild + i);
+}
 
 std::string_view Committed::nameOfChild(uint32_t i) const {
   return manifest->name(manifest->entry(entry().firstChild + i));
@@ -185,7 +189,8 @@ std::string_view Committed::nameOfChild(uint32_t i) const {
 
 std::string Committed::path() const {
   std::vector<std::string_view> parts;
-  for (uint32_t at = index; at != 0; at = manifest->entry(at).parent) parts.push_back(manifest->name(manifest->entry(at)));
+  for (uint32_t at = index; at != 0; at = manifest->entry(at).parent)
+    parts.push_back(manifest->name(manifest->entry(at)));
   std::string path;
   for (auto part = parts.rbegin(); part != parts.rend(); ++part) {
     if (!path.empty()) path += '/';
@@ -201,8 +206,8 @@ std::string Committed::lowerPath() const {
 
 // XXH64, https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md
 uint64_t xxh64(const void* data, size_t sizeBytes, uint64_t seed) {
-  constexpr uint64_t p1 = 0x9E3779B185EBCA87, p2 = 0xC2B2AE3D27D4EB4F, p3 = 0x165667B19E3779F9,
-                     p4 = 0x85EBCA77C2B2AE63, p5 = 0x27D4EB2F165667C5;
+  constexpr uint64_t p1 = 0x9E3779B185EBCA87, p2 = 0xC2B2AE3D27D4EB4F, p3 = 0x165667B19E3779F9, p4 = 0x85EBCA77C2B2AE63,
+                     p5 = 0x27D4EB2F165667C5;
   const auto rotl = [](uint64_t x, int r) { return (x << r) | (x >> (64 - r)); };
   const auto round = [&](uint64_t acc, uint64_t lane) { return rotl(acc + lane * p2, 31) * p1; };
   const auto* p = static_cast<const unsigned char*>(data);

@@ -1,13 +1,13 @@
 // A manifest: the immutable index of one visible tree, in one file that is mapped, checked once, then read in place.
 //
-// Layout, little endian, in this order: Header, Entry[entryCount], Import[importCount], InoIndex[inoIndexCount], strings.
-// Entry 0 is the root. Children of a directory are contiguous and sorted by name (bytes). Everything behind a root
-// entry whose content did not change is not repeated: the root entry then *imports* the directory from the manifest
-// of the generation that made it, so that a commit writes what it changed and not the whole tree.
+// Layout, little endian, in this order: Header, Entry[entryCount], Import[importCount], InoIndex[inoIndexCount],
+// strings. Entry 0 is the root. Children of a directory are contiguous and sorted by name (bytes). Everything behind a
+// root entry whose content did not change is not repeated: the root entry then *imports* the directory from the
+// manifest of the generation that made it, so that a commit writes what it changed and not the whole tree.
 //
 // Invariants checked by open(): sizes and checksum; every offset and index within bounds; children and parents
-// point at each other; names are 1..255 bytes without '/' or NUL, not "." or "..", sorted and unique; the flags are known.
-// Called by: views, merge, scan, path calls.
+// point at each other; names are 1..255 bytes without '/' or NUL, not "." or "..", sorted and unique; the flags are
+// known. Called by: views, merge, scan, path calls.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +23,9 @@ inline constexpr uint64_t kRootIno = 1;
 inline constexpr uint32_t kManifestVersion = 1;
 
 enum EntryFlags : uint16_t {
-  kImported = 1,       // a root entry: the directory is entry `firstChild` of import number `import`
-  kHasLowerPath = 2,   // `link` is the path in the lower, which is not the path in this tree
-  kSeveralNames = 4,   // a hard link: this number has more than one name in the tree
+  kImported = 1,      // a root entry: the directory is entry `firstChild` of import number `import`
+  kHasLowerPath = 2,  // `link` is the path in the lower, which is not the path in this tree
+  kSeveralNames = 4,  // a hard link: this number has more than one name in the tree
   kKnownEntryFlags = 7,
 };
 

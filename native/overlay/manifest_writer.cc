@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "overlay/fd.h"
+#include "sys/unique_fd.h"
 
 namespace siteswap::overlay {
 
@@ -119,7 +119,9 @@ int ManifestWriter::write(const std::string& path, const Header& wanted) {
   header.maxMtimeNs = wanted.maxMtimeNs;
 
   std::string body;
-  const auto append = [&](const void* data, size_t sizeBytes) { body.append(static_cast<const char*>(data), sizeBytes); };
+  const auto append = [&](const void* data, size_t sizeBytes) {
+    body.append(static_cast<const char*>(data), sizeBytes);
+  };
   body.reserve(entries.size() * sizeof(Entry) + index.size() * sizeof(InoIndexRecord) + strings.size() + 64);
   append(entries.data(), entries.size() * sizeof(Entry));
   append(importGenerations_.data(), importGenerations_.size() * sizeof(ImportRecord));
@@ -128,7 +130,7 @@ int ManifestWriter::write(const std::string& path, const Header& wanted) {
   header.fileSize = sizeof header + body.size();
   header.checksum = xxh64(body.data(), body.size(), xxh64(&header, sizeof header, 0));
 
-  Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  sys::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!fd) return errno;
   const auto writeAll = [&](const char* data, size_t sizeBytes) {
     while (sizeBytes > 0) {

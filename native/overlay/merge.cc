@@ -299,7 +299,8 @@ class Differ {
     if (!base && !now) return;
     if (!base) return all(ChangeKind::kAdded, now, path);
     if (!now) return all(ChangeKind::kRemoved, {nullptr, base}, path);
-    const bool sameOrigin = now.node != nullptr ? isInPlace(*now.node, base) : now.committed.entry().ino == base.entry().ino;
+    const bool sameOrigin =
+        now.node != nullptr ? isInPlace(*now.node, base) : now.committed.entry().ino == base.entry().ino;
     if (sameOrigin && (now.node == nullptr || !transaction_.subtreeChanged(*now.node))) return;
     if ((base.entry().mode & S_IFMT) != (now.mode() & S_IFMT)) {
       all(ChangeKind::kRemoved, {nullptr, base}, path);
@@ -330,8 +331,12 @@ class Differ {
 
 }  // namespace
 
-MergeResult mergeToManifest(const MergeOptions& options) { return Merger(options).run(); }
+MergeResult mergeToManifest(const MergeOptions& options) {
+  return Merger(options).run();
+}
 
-std::vector<Change> changesOf(const Transaction& transaction) { return Differ(transaction).run(); }
+std::vector<Change> changesOf(const Transaction& transaction) {
+  return Differ(transaction).run();
+}
 
 }  // namespace siteswap::overlay

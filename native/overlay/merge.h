@@ -1,11 +1,11 @@
 // The manifest of a commit: HEAD + (transaction − its base), three-way by path.
 //
 // Pure with respect to the store: reads two immutable trees and a frozen transaction, writes one new file.
-// Rules: what the transaction did not touch is HEAD's. A name that it added, removed or replaced must stand in HEAD as it
-// stands in the base, else it is a conflict; directories that exist on both sides are merged name by name.
-// Unchanged root directories are imported. A directory below a changed root entry gets a new number (the kernel has one
-// name per directory, so a number may not stand under two parents); unchanged files keep theirs.
-// Every directory whose names changed gets a modification time that no generation had before (see fresh()).
+// Rules: what the transaction did not touch is HEAD's. A name that it added, removed or replaced must stand in HEAD as
+// it stands in the base, else it is a conflict; directories that exist on both sides are merged name by name. Unchanged
+// root directories are imported. A directory below a changed root entry gets a new number (the kernel has one name per
+// directory, so a number may not stand under two parents); unchanged files keep theirs. Every directory whose names
+// changed gets a modification time that no generation had before (see fresh()).
 #pragma once
 
 #include <string>

@@ -46,8 +46,7 @@ void Overlay::decide(uint64_t id, Verdict verdict, int errorNumber) {
   session_->resubmit(std::move(request));
 }
 
-bool Overlay::enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path,
-                            Change_& change) {
+bool Overlay::enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path, Change_& change) {
   for (;;) {
     Caller caller;
     if (!identify(request, false, caller)) return false;
@@ -163,8 +162,8 @@ void Overlay::createNode(fuse::RequestPtr request, std::string_view name, uint32
   if (S_ISDIR(mode) && createLive(request, name, mode)) return;
   Change_ change;
   if (!enterDirectory(request, request->nodeid(), name, change)) return;
-  const auto made = change.tree->create(change.ino, name, mode, request->header().uid, request->header().gid, rdev,
-                                        target, 1);
+  const auto made =
+      change.tree->create(change.ino, name, mode, request->header().uid, request->header().gid, rdev, target, 1);
   if (made.error != 0) return request->replyError(made.error);
   replyEntry(*request, made.attributes, false, false);
 }
@@ -214,8 +213,8 @@ void Overlay::tmpfile(fuse::RequestPtr request) {
   const auto arg = request->arg<fuse_create_in>();
   Change_ change;
   if (!enterDirectory(request, request->nodeid(), "", change)) return;
-  const auto made = change.tree->create(0, "", S_IFREG | (arg.mode & 07777), request->header().uid,
-                                        request->header().gid, 0, "", 1);
+  const auto made =
+      change.tree->create(0, "", S_IFREG | (arg.mode & 07777), request->header().uid, request->header().gid, 0, "", 1);
   if (made.error != 0) return request->replyError(made.error);
   replyCreated(*request, made.attributes, false);
 }
@@ -229,8 +228,12 @@ void Overlay::removeNode(fuse::RequestPtr request, bool directory) {
   request->replyEmpty();
 }
 
-void Overlay::unlink(fuse::RequestPtr request) { removeNode(std::move(request), false); }
-void Overlay::rmdir(fuse::RequestPtr request) { removeNode(std::move(request), true); }
+void Overlay::unlink(fuse::RequestPtr request) {
+  removeNode(std::move(request), false);
+}
+void Overlay::rmdir(fuse::RequestPtr request) {
+  removeNode(std::move(request), true);
+}
 
 void Overlay::rename(fuse::RequestPtr request) {
   const auto arg = request->arg<fuse_rename2_in>();
@@ -306,8 +309,8 @@ void Overlay::setxattr(fuse::RequestPtr request) {
   if (!enterFile(request, request->nodeid(), false, change)) return;
   if (change.tree == nullptr) return request->replyError(EOPNOTSUPP);
   const auto value = request->payload();
-  const int e = change.tree->setXattr(
-      change.ino, name, {reinterpret_cast<const char*>(value.data()), value.size()}, arg.flags);
+  const int e =
+      change.tree->setXattr(change.ino, name, {reinterpret_cast<const char*>(value.data()), value.size()}, arg.flags);
   if (e != 0) return request->replyError(e);
   request->replyEmpty();
 }

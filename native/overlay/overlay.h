@@ -3,12 +3,14 @@
 // A *view* is a generation (immutable, from manifests) or an open transaction. Below the root every node belongs to
 // exactly one tree, so only operations on the root itself, and changes, have to know who is asking:
 //   - root, one view alive:     HEAD answers, nobody is identified, the kernel caches for ever
-//   - root, several views:      the caller's view answers, under the views lock (a swap waits for the reply, and the reply
+//   - root, several views:      the caller's view answers, under the views lock (a swap waits for the reply, and the
+//   reply
 //                               for the swap), with no caching where views differ
 //   - a change, by a member:    goes to its transaction's tree; by anybody else: JavaScript is asked once
 // No committed view's request enters JavaScript otherwise.
 //
-// Locks, in this order: viewsMutex_, knownMutex_, parkMutex_, Transaction::mutex_, Backing. /proc is never read under one.
+// Locks, in this order: viewsMutex_, knownMutex_, parkMutex_, Transaction::mutex_, Backing. /proc is never read under
+// one.
 #pragma once
 
 #include <atomic>
@@ -167,11 +169,11 @@ class Overlay : public fuse::Operations {
     uint32_t id = 0;
     std::shared_ptr<Transaction> tree;
     uint64_t baseGeneration = 0;
-    process::ProcessPtr root;                     // null: restored
+    process::ProcessPtr root;                    // null: restored
     std::vector<process::ProcessPtr> ancestors;  // of the root, when it began
     std::string token;
-    bool closed = false;   // viewsMutex_
-    bool barrier = true;   // parkMutex_
+    bool closed = false;  // viewsMutex_
+    bool barrier = true;  // parkMutex_
   };
   using TxnPtr = std::shared_ptr<Txn>;
 
@@ -212,7 +214,7 @@ class Overlay : public fuse::Operations {
   };
 
   // overlay.cc
-  std::string loadManifest(uint64_t generation);  // viewsMutex_ held exclusively (or before start)
+  std::string loadManifest(uint64_t generation);    // viewsMutex_ held exclusively (or before start)
   const Manifest* manifestOf(uint64_t generation);  // loads on demand; no lock held; null on failure
   Target resolve(uint64_t nodeid);
   Committed findCommitted(uint64_t ino) const;  // viewsMutex_ (or before start)
@@ -222,8 +224,8 @@ class Overlay : public fuse::Operations {
   void replyEntry(fuse::Request& request, const NodeAttributes& attributes, bool cacheName, bool cacheAttributes);
   void replyNegative(fuse::Request& request, bool cache);
   void replyAttributes(fuse::Request& request, const NodeAttributes& attributes, bool cache);
-  Committed viewRoot(const Caller& caller);         // viewsMutex_; for a non-member
-  void refreshKernelRoot();                         // viewsMutex_ exclusively
+  Committed viewRoot(const Caller& caller);  // viewsMutex_; for a non-member
+  void refreshKernelRoot();                  // viewsMutex_ exclusively
   TxnPtr findTxn(uint32_t id);
   std::shared_ptr<Transaction> makeTree(const TxnPtr& txn, const std::string& directory, const Manifest* base);
   void sweepClosed();  // viewsMutex_ exclusively
@@ -303,10 +305,10 @@ class Overlay : public fuse::Operations {
   mutable std::shared_mutex viewsMutex_;
   std::map<uint64_t, std::unique_ptr<Manifest>> manifests_;
   const Manifest* head_ = nullptr;
-  std::map<uint32_t, TxnPtr> txns_;   // open and frozen ones
-  std::vector<TxnPtr> closedTxns_;    // the kernel may still hold nodes of theirs
-  uint64_t viewEpoch_ = 1;            // changes when a transaction begins or ends and when HEAD moves
-  uint64_t membershipEpoch_ = 1;      // changes when a transaction begins
+  std::map<uint32_t, TxnPtr> txns_;  // open and frozen ones
+  std::vector<TxnPtr> closedTxns_;   // the kernel may still hold nodes of theirs
+  uint64_t viewEpoch_ = 1;           // changes when a transaction begins or ends and when HEAD moves
+  uint64_t membershipEpoch_ = 1;     // changes when a transaction begins
   int64_t maxMtimeNs_;
   std::unordered_map<uint64_t, std::vector<const Manifest*>> manifestsOfBlock_;
 

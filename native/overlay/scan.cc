@@ -16,9 +16,9 @@
 #include <mutex>
 #include <thread>
 
-#include "overlay/fd.h"
 #include "overlay/manifest_writer.h"
 #include "overlay/xattr.h"
+#include "sys/unique_fd.h"
 
 namespace siteswap::overlay {
 
@@ -38,7 +38,9 @@ struct ScannedDirectory {
   std::vector<ScannedEntry> entries;
 };
 
-int64_t toNs(const timespec& t) { return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec; }
+int64_t toNs(const timespec& t) {
+  return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
 
 class Scanner {
  public:
@@ -92,7 +94,7 @@ class Scanner {
 
   ScanError read(ScannedDirectory& directory) {
     const char* path = directory.path.empty() ? "." : directory.path.c_str();
-    Fd fd(::openat(lowerFd_, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    sys::UniqueFd fd(::openat(lowerFd_, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!fd) return {errno, directory.path};
     const int own = ::dup(fd.get());
     DIR* stream = own >= 0 ? ::fdopendir(own) : nullptr;

@@ -22,7 +22,9 @@ int64_t monotonicNs() {
   return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }
 
-uint64_t blocksOf(uint64_t sizeBytes) { return (sizeBytes + 511) / 512; }
+uint64_t blocksOf(uint64_t sizeBytes) {
+  return (sizeBytes + 511) / 512;
+}
 
 uint32_t namesInTree(const Committed& base) {
   const Entry& e = base.entry();
@@ -52,7 +54,7 @@ Transaction::Transaction(Options options) : options_(std::move(options)), lastMu
 int Transaction::create() {
   const std::string bodies = options_.directory + "/bodies";
   if (::mkdir(bodies.c_str(), 0700) != 0) return errno;
-  bodies_ = Fd(::open(bodies.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  bodies_ = sys::UniqueFd(::open(bodies.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!bodies_) return errno;
   if (const int e = journal_.create(options_.directory + "/journal")) return e;
   Record begin;
@@ -63,7 +65,7 @@ int Transaction::create() {
 
 int Transaction::restore() {
   std::lock_guard lock(mutex_);
-  bodies_ = Fd(::open((options_.directory + "/bodies").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  bodies_ = sys::UniqueFd(::open((options_.directory + "/bodies").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!bodies_) return errno;
   bool sound = true;
   const int e = journal_.replay(options_.directory + "/journal", [&](const Record& record) {
@@ -175,16 +177,8 @@ int64_t Transaction::nowNs() const {
 
 NodeAttributes Transaction::attributes(const Node& n) const {
   const bool fromBase = n.base && !n.ownBody;
-  return {n.ino,
-          n.size,
-          fromBase ? n.base.entry().blocks : blocksOf(n.size),
-          n.atimeNs,
-          n.mtimeNs,
-          n.ctimeNs,
-          n.mode,
-          n.nlink + (n.ownBody ? 0 : n.externalLinks),
-          n.uid,
-          n.gid,
+  return {n.ino,     n.size, fromBase ? n.base.entry().blocks : blocksOf(n.size), n.atimeNs, n.mtimeNs,
+          n.ctimeNs, n.mode, n.nlink + (n.ownBody ? 0 : n.externalLinks),         n.uid,     n.gid,
           n.rdev};
 }
 
@@ -606,7 +600,7 @@ int Transaction::setXattr(uint64_t ino, std::string_view name, std::string_view 
   std::lock_guard lock(mutex_);
   Node* node = find(ino);
   if (node == nullptr) return ESTALE;
-  const Xattrs present = node->xattrs  ? *node->xattrs
+  const Xattrs present = node->xattrs ? *node->xattrs
                          : node->base ? decodeXattrs(node->base.manifest->xattrs(node->base.entry()))
                                       : Xattrs{};
   const bool has = present.contains(std::string(name));

@@ -1,11 +1,12 @@
 // One installer's tree: names and attributes in memory over an immutable base manifest, file bodies as flat files.
 //
 // Every entry that a member looks at gets a number of the transaction's own ("materialised"), so that no write can
-// ever land in the cached pages of a committed file. A change is first made a Record, then journaled, then applied: what
-// replays is the code that ran. A base is never written; a renamed directory of the base is one record.
+// ever land in the cached pages of a committed file. A change is first made a Record, then journaled, then applied:
+// what replays is the code that ran. A base is never written; a renamed directory of the base is one record.
 //
-// Invariants: nodes_ holds every number given out; a directory node has one name; child records with ino 0 are whiteouts.
-// Locking: all public methods lock mutex_ (leaf lock, after the views lock). Bodies are read and written outside it.
+// Invariants: nodes_ holds every number given out; a directory node has one name; child records with ino 0 are
+// whiteouts. Locking: all public methods lock mutex_ (leaf lock, after the views lock). Bodies are read and written
+// outside it.
 #pragma once
 
 #include <sys/stat.h>
@@ -39,16 +40,16 @@ struct Node {
   uint32_t mode = 0, uid = 0, gid = 0, rdev = 0, nlink = 0;
   uint64_t size = 0;
   int64_t atimeNs = 0, mtimeNs = 0, ctimeNs = 0;
-  Committed base;            // where it came from; a file's bytes while !ownBody, a directory's further children
-  bool ownBody = false;      // regular files: the bytes are bodies/<ino in hex>
-  bool copying = false;      // a copy-up is under way
-  bool written = false;      // the body's own mtime counts (at replay)
+  Committed base;        // where it came from; a file's bytes while !ownBody, a directory's further children
+  bool ownBody = false;  // regular files: the bytes are bodies/<ino in hex>
+  bool copying = false;  // a copy-up is under way
+  bool written = false;  // the body's own mtime counts (at replay)
   bool attributesChanged = false;
-  bool entriesChanged = false;      // directories: a name was added, removed or replaced here
-  std::optional<Xattrs> xattrs;     // set once they differ from the base's
-  std::string target;               // symlinks
-  uint32_t externalLinks = 0;       // names of the base's file outside the tree (a package cache); gone after a copy-up
-  uint64_t lookups = 0;             // the kernel's references
+  bool entriesChanged = false;   // directories: a name was added, removed or replaced here
+  std::optional<Xattrs> xattrs;  // set once they differ from the base's
+  std::string target;            // symlinks
+  uint32_t externalLinks = 0;    // names of the base's file outside the tree (a package cache); gone after a copy-up
+  uint64_t lookups = 0;          // the kernel's references
   // Directories only.
   uint64_t parent = 0;
   std::string name;
@@ -148,7 +149,7 @@ class Transaction {
   using CopyBody = std::function<int(int, const std::string&, const Committed&, uint64_t)>;
   int copyUp(uint64_t ino, uint64_t keepBytes, const CopyBody& copy);
   Result written(uint64_t ino, uint64_t sizeAtLeast, bool clearSetid);  // after bytes were written
-  Result truncated(uint64_t ino, uint64_t size, bool clearSetid);      // after ftruncate
+  Result truncated(uint64_t ino, uint64_t size, bool clearSetid);       // after ftruncate
   static std::string bodyName(uint64_t ino);
 
   // The number of what is at `path` ("" the root), materialising on the way; 0: nothing there.
@@ -198,7 +199,7 @@ class Transaction {
   unsigned inProgress_ = 0;
   bool freezing_ = false;
   Journal journal_;
-  Fd bodies_;
+  sys::UniqueFd bodies_;
   std::unordered_map<uint64_t, std::unique_ptr<Node>> nodes_;
   std::unordered_map<uint64_t, uint64_t> numberOfBase_;  // hard links of the base: its number → ours
   uint64_t nextIno_ = 0, endIno_ = 0;
