@@ -8,8 +8,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
+#include "fuse/wire.h"
 #include "overlay/overlay.h"
 
 namespace siteswap::overlay {
@@ -19,40 +19,29 @@ namespace {
 constexpr uint64_t kTransactionHandle = uint64_t{1} << 63;
 constexpr uint64_t kLiveOffset = uint64_t{1} << 61;
 
-// Collects entries up to the size that was asked for.
+// Either kind of listing. An entry without a node (nodeid 0) gives the kernel the name only.
 class Listing {
  public:
-  Listing(uint32_t sizeBytes, bool plus) : most_(sizeBytes), plus_(plus) { bytes_.reserve(most_); }
+  Listing(uint32_t sizeBytes, bool plus) : list_(sizeBytes), plus_(plus) {}
 
   // False: no room.
-  bool add(std::string_view name, uint64_t ino, uint32_t mode, uint64_t offset, const fuse_entry_out* entry) {
-    const size_t head = plus_ ? FUSE_NAME_OFFSET_DIRENTPLUS : FUSE_NAME_OFFSET;
-    const size_t total = FUSE_DIRENT_ALIGN(head + name.size());
-    if (bytes_.size() + total > most_) return false;
-    const size_t at = bytes_.size();
-    bytes_.resize(at + total, '\0');
-    if (plus_ && entry != nullptr) std::memcpy(bytes_.data() + at, entry, sizeof *entry);
-    fuse_dirent d{};
-    d.ino = ino;
-    d.off = offset;
-    d.namelen = static_cast<uint32_t>(name.size());
-    d.type = (mode & S_IFMT) >> 12;
-    std::memcpy(bytes_.data() + at + head - FUSE_NAME_OFFSET, &d, FUSE_NAME_OFFSET);
-    std::memcpy(bytes_.data() + at + head, name.data(), name.size());
-    return true;
+  bool add(std::string_view name, uint64_t ino, uint32_t mode, uint64_t offset, fuse_entry_out entry) {
+    const uint32_t type = (mode & S_IFMT) >> 12;
+    if (!plus_) return list_.add(name, ino, type, offset);
+    entry.attr.ino = ino;
+    return list_.addPlus(name, entry, type, offset);
   }
-  void reply(fuse::Request& request) { request.replyData(bytes_.data(), bytes_.size()); }
+  void reply(fuse::Request& request) { request.replyData(list_.data(), list_.size()); }
 
  private:
-  const size_t most_;
+  fuse::DirectoryList list_;
   const bool plus_;
-  std::string bytes_;
 };
 
 // "." and "..". False: no room, or nothing more to do.
 bool addDots(Listing& listing, uint64_t offset, uint64_t own, uint64_t parent) {
-  if (offset < 1 && !listing.add(".", own, S_IFDIR, 1, nullptr)) return false;
-  return offset >= 2 || listing.add("..", parent, S_IFDIR, 2, nullptr);
+  if (offset < 1 && !listing.add(".", own, S_IFDIR, 1, {})) return false;
+  return offset >= 2 || listing.add("..", parent, S_IFDIR, 2, {});
 }
 
 // Additions of the live layer come behind all else, in order of their numbers.
@@ -61,8 +50,7 @@ void addLive(Listing& listing, const std::vector<LiveLayer::Addition>& additions
   for (const auto& [name, attributes] : additions) {
     const uint64_t own = kLiveOffset + attributes.ino;
     if (own <= offset) continue;
-    const fuse_entry_out entry = entryOf(attributes);
-    if (!listing.add(name, attributes.ino, attributes.mode, own, &entry)) break;
+    if (!listing.add(name, attributes.ino, attributes.mode, own, entryOf(attributes))) break;
   }
 }
 
@@ -157,8 +145,7 @@ void Overlay::listCommitted(fuse::Request& request, const Committed& directory, 
       const std::string_view name = directory.nameOfChild(position);
       if (isHidden(name)) continue;
       const NodeAttributes a = shown(directory.childAt(position));
-      const fuse_entry_out entry = entryOf(a);
-      room = listing.add(name, a.ino, a.mode, i + 3, &entry);
+      room = listing.add(name, a.ino, a.mode, i + 3, entryOf(a));
     }
     if (room) addLive(listing, additions, arg.offset, entryOf);
   }
@@ -183,7 +170,7 @@ void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_
     const int error =
         tree.list(ino, arg.offset > 2 ? arg.offset - 2 : 0, plus ? 1 : 0, [&](const Transaction::Listed& listed) {
           const fuse_entry_out entry = entryFor(listed.attributes, false, false);
-          return listing.add(listed.name, listed.attributes.ino, listed.attributes.mode, listed.cookie + 2, &entry);
+          return listing.add(listed.name, listed.attributes.ino, listed.attributes.mode, listed.cookie + 2, entry);
         });
     if (error != 0) return request.replyError(error);
   }

@@ -23,6 +23,7 @@
 #include "overlay/manifest_writer.h"
 #include "overlay/merge.h"
 #include "overlay/transaction.h"
+#include "sys/unique_fd.h"
 
 namespace siteswap::test {
 
@@ -284,20 +285,20 @@ inline Transaction::Options optionsFor(Store& store, uint32_t id, const Committe
 }
 
 // As Overlay::ownBody() does it, but the base's bytes come from the store's maps.
-inline int ownBodyOf(Store& store, Transaction& tree, uint64_t ino, uint64_t keepBytes, Fd& fd) {
+inline int ownBodyOf(Store& store, Transaction& tree, uint64_t ino, uint64_t keepBytes, sys::UniqueFd& fd) {
   const int copied = tree.copyUp(
       ino, keepBytes, [&](int bodiesFd, const std::string& temporary, const Committed& base, uint64_t keep) {
-        Fd to(::openat(bodiesFd, temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+        sys::UniqueFd to(::openat(bodiesFd, temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
         if (!to) return errno;
         const std::string bytes = store.contentOf(base).substr(0, keep);
         return ::pwrite(to.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()) ? 0 : EIO;
       });
   if (copied != 0) return copied;
-  fd = Fd(::openat(tree.bodiesFd(), Transaction::bodyName(ino).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  fd = sys::UniqueFd(::openat(tree.bodiesFd(), Transaction::bodyName(ino).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   return fd ? 0 : errno;
 }
 inline int writeAt(Store& store, Transaction& tree, uint64_t ino, uint64_t offset, const std::string& bytes) {
-  Fd fd;
+  sys::UniqueFd fd;
   if (const int e = ownBodyOf(store, tree, ino, UINT64_MAX, fd)) return e;
   if (::pwrite(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)) !=
       static_cast<ssize_t>(bytes.size())) {
@@ -306,7 +307,7 @@ inline int writeAt(Store& store, Transaction& tree, uint64_t ino, uint64_t offse
   return tree.written(ino, offset + bytes.size(), false).error;
 }
 inline int resizeTo(Store& store, Transaction& tree, uint64_t ino, uint64_t size) {
-  Fd fd;
+  sys::UniqueFd fd;
   if (const int e = ownBodyOf(store, tree, ino, size, fd)) return e;
   if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) return errno;
   return tree.truncated(ino, size, false).error;
