@@ -65,7 +65,9 @@ bool Overlay::identify(fuse::RequestPtr& request, bool pin, Caller& caller) {
       caller.process = process;
       caller.viewEpoch = viewEpoch_;
       membershipEpoch = membershipEpoch_;
-      for (const auto& [id, txn] : txns_) open.push_back(txn);
+      for (const auto& [id, txn] : txns_) {
+        if (!txn->detached) open.push_back(txn);
+      }
     }
     bool isNew = false, checked = false;
     {
@@ -98,7 +100,7 @@ bool Overlay::identify(fuse::RequestPtr& request, bool pin, Caller& caller) {
       std::lock_guard lock(knownMutex_);
       Known& known = known_[process->pid];
       if (!isSame(known.process, process)) continue;
-      if (known.member && known.member->closed) known.member = nullptr;
+      if (known.member && known.member->detached) known.member = nullptr;
       if (known.member) {
         caller.member = known.member;
         return true;
@@ -141,7 +143,7 @@ void Overlay::findMembership(fuse::Request& request, const process::ProcessPtr& 
       std::lock_guard lock(knownMutex_);
       const auto known = known_.find(at->pid);
       if (known != known_.end() && isSame(known->second.process, at)) {
-        if (!member && known->second.member && !known->second.member->closed) member = known->second.member;
+        if (!member && known->second.member && !known->second.member->detached) member = known->second.member;
         // A fork that did not exec has its parent's modules in memory: it goes on with its parent's generation.
         if (forkedSoFar && !inherited && at != process) inherited = known->second.pin;
       }
@@ -254,14 +256,18 @@ void Overlay::moveToHead(const TxnPtr& txn) {
   }
 }
 
-void Overlay::closeTxn(const TxnPtr& txn) {
-  txn->closed = true;
-  txns_.erase(txn->id);
-  closedTxns_.push_back(txn);
+void Overlay::detach(const TxnPtr& txn) {
+  txn->detached = true;
   std::lock_guard lock(knownMutex_);
   for (auto& [pid, known] : known_) {
     if (known.member == txn) known.member = nullptr;
   }
+}
+
+void Overlay::closeTxn(const TxnPtr& txn) {
+  txns_.erase(txn->id);
+  closedTxns_.push_back(txn);
+  detach(txn);
 }
 
 }  // namespace siteswap::overlay

@@ -79,6 +79,7 @@ int Overlay::restoreTransaction(uint32_t id, const std::string& directory) {
   auto txn = std::make_shared<Txn>();
   txn->id = id;
   txn->barrier = false;
+  txn->detached = true;
   if (const int e = readBaseGeneration(directory + "/journal", txn->baseGeneration)) return e;
   const Manifest* base = manifestOf(txn->baseGeneration);
   if (base == nullptr) return EIO;
@@ -86,7 +87,6 @@ int Overlay::restoreTransaction(uint32_t id, const std::string& directory) {
   if (const int e = txn->tree->restore()) return e;
   std::unique_lock lock(viewsMutex_);
   txns_[id] = txn;
-  ++viewEpoch_;
   return 0;
 }
 
@@ -188,6 +188,13 @@ int Overlay::abortTransaction(uint32_t id) {
 int Overlay::releaseBarrier(uint32_t id) {
   const TxnPtr txn = findTxn(id);
   if (!txn) return ENOENT;
+  if (txn->tree->state() != TransactionState::kOpen) {
+    // Decided against, or put aside: whoever still runs in it goes on at HEAD.
+    std::unique_lock lock(viewsMutex_);
+    detach(txn);
+    ++viewEpoch_;
+    refreshKernelRoot();
+  }
   unpark(txn);
   return 0;
 }

@@ -71,7 +71,7 @@ void Overlay::opendir(fuse::RequestPtr request) {
   bool transactions;
   {
     std::shared_lock lock(viewsMutex_);
-    transactions = !txns_.empty();
+    transactions = hasMembers();
   }
   if (transactions) {
     Caller caller;

@@ -49,7 +49,7 @@ void Overlay::lookup(fuse::RequestPtr request) {
   bool transactions;
   {
     std::shared_lock lock(viewsMutex_);
-    transactions = !txns_.empty();
+    transactions = hasMembers();
   }
   if (transactions) {
     // A member that stands in a committed directory (its cwd) arrives at the transaction's nodes from there too.

@@ -46,6 +46,13 @@ void Overlay::decide(uint64_t id, Verdict verdict, int errorNumber) {
   session_->resubmit(std::move(request));
 }
 
+bool Overlay::enterTree(fuse::RequestPtr& request, const TxnPtr& txn) {
+  if (txn->tree->enter()) return true;
+  // Being decided: what comes now waits, and is a change of its own afterwards. Decided against: no more changes.
+  if (!park(request, txn)) request->replyError(EROFS);
+  return false;
+}
+
 bool Overlay::enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path, Change_& change) {
   for (;;) {
     Caller caller;
@@ -63,12 +70,9 @@ bool Overlay::enterAsMember(fuse::RequestPtr& request, const Target& target, con
     std::shared_ptr<Transaction> tree = caller.member->tree;
     {
       std::shared_lock lock(viewsMutex_);
-      if (caller.member->closed) continue;
+      if (caller.member->detached) continue;
     }
-    if (!tree->enter()) {
-      request->replyError(EROFS);
-      return false;
-    }
+    if (!enterTree(request, caller.member)) return false;
     change.tree = tree;
     change.ino = target.kind == Target::kRoot ? kRootIno : 0;
     return true;
@@ -86,10 +90,7 @@ bool Overlay::enterDirectory(fuse::RequestPtr& request, uint64_t nodeid, std::st
     return false;
   }
   if (target.kind == Target::kTransaction && target.txn->tree->state() != TransactionState::kCommitted) {
-    if (!target.txn->tree->enter()) {
-      request->replyError(EROFS);
-      return false;
-    }
+    if (!enterTree(request, target.txn)) return false;
     change.tree = target.txn->tree;
     change.ino = target.ino;
     return true;
@@ -121,10 +122,7 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescr
   const bool isCommittedTree =
       target.kind == Target::kTransaction && target.txn->tree->state() == TransactionState::kCommitted;
   if (target.kind == Target::kTransaction && !isCommittedTree) {
-    if (!target.txn->tree->enter()) {
-      request->replyError(EROFS);
-      return false;
-    }
+    if (!enterTree(request, target.txn)) return false;
     change.tree = target.txn->tree;
     change.ino = target.ino;
     return true;

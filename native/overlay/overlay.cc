@@ -148,8 +148,12 @@ Committed Overlay::findCommitted(uint64_t ino) const {
   return {};
 }
 
+bool Overlay::hasMembers() const {
+  return std::any_of(txns_.begin(), txns_.end(), [](const auto& item) { return !item.second->detached; });
+}
+
 bool Overlay::severalViews() const {
-  if (!txns_.empty()) return true;
+  if (hasMembers()) return true;
   std::lock_guard lock(knownMutex_);
   for (const auto& [generation, count] : pinCounts_) {
     if (generation != head_->generation()) return true;
@@ -158,7 +162,7 @@ bool Overlay::severalViews() const {
 }
 
 bool Overlay::rootNameMayBeCached(std::string_view name) {
-  if (!session_->negotiated().epoch || !txns_.empty()) return false;
+  if (!session_->negotiated().epoch || hasMembers()) return false;
   const auto now = shownChild({head_, 0}, name);
   std::lock_guard lock(knownMutex_);
   for (const auto& [generation, count] : pinCounts_) {

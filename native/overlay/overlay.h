@@ -172,8 +172,8 @@ class Overlay : public fuse::Operations {
     process::ProcessPtr root;                    // null: restored
     std::vector<process::ProcessPtr> ancestors;  // of the root, when it began
     std::string token;
-    bool closed = false;  // viewsMutex_
-    bool barrier = true;  // parkMutex_
+    bool detached = false;  // viewsMutex_; kept, but nobody works in it any more: refused, staged or restored
+    bool barrier = true;    // parkMutex_
   };
   using TxnPtr = std::shared_ptr<Txn>;
 
@@ -220,6 +220,7 @@ class Overlay : public fuse::Operations {
   Committed findCommitted(uint64_t ino) const;  // viewsMutex_ (or before start)
   void registerBlock(uint64_t block, const TxnPtr& txn);
   bool severalViews() const;                        // viewsMutex_
+  bool hasMembers() const;                          // viewsMutex_; a transaction somebody may work in
   bool rootNameMayBeCached(std::string_view name);  // viewsMutex_
   void replyEntry(fuse::Request& request, const NodeAttributes& attributes, bool cacheName, bool cacheAttributes);
   void replyNegative(fuse::Request& request, bool cache);
@@ -247,6 +248,7 @@ class Overlay : public fuse::Operations {
   void processEnded(const process::ProcessPtr& process);
   void setPin(Known& known, std::optional<uint64_t> generation);  // knownMutex_
   void moveToHead(const TxnPtr& txn);                             // viewsMutex_ exclusively
+  void detach(const TxnPtr& txn);                                 // viewsMutex_ exclusively
   void closeTxn(const TxnPtr& txn);                               // viewsMutex_ exclusively
 
   // mutate.cc
@@ -254,6 +256,7 @@ class Overlay : public fuse::Operations {
   // False: the request was consumed (answered, parked, or waits for the policy).
   bool enterDirectory(fuse::RequestPtr& request, uint64_t nodeid, std::string_view name, Change_& change);
   bool enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescriptor, Change_& change);
+  bool enterTree(fuse::RequestPtr& request, const TxnPtr& txn);
   bool enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path, Change_& change);
   Transaction::Result attributesIn(const Change_& change);
   void replyCreated(fuse::Request& request, const NodeAttributes& attributes, bool cache);

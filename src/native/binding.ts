@@ -136,6 +136,7 @@ export interface BuildOptions {
 export interface BuildResult {
   /** Not empty: nothing was written. */
   conflicts: Conflict[];
+  /** Entries of the new manifest; what it imports from others does not count. */
   entries: number;
   /** Bodies that the new manifest refers to in the new layer. */
   bodies: number;
@@ -206,7 +207,10 @@ export interface Engine {
   publish(options: PublishOptions): void;
   /** Drops a transaction; nothing of it stays visible. Waiting readers go on at HEAD. Its files may be deleted then. */
   abortTransaction(id: number): void;
-  /** Lets readers that wait for this transaction go on at HEAD, and nobody waits for it any more. */
+  /**
+   * Lets readers that wait for this transaction go on at HEAD, and nobody waits for it any more. When it is frozen
+   * (refused, staged), nobody is a member of it any more either.
+   */
   releaseBarrier(id: number): void;
   /** Brings a transaction back from its journal, frozen, with no members (a refused one, after a restart). */
   restoreTransaction(options: { id: number; directory: string }): void;
