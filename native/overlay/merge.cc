@@ -142,8 +142,8 @@ class Merger {
   void addNode(uint32_t out, const std::string& name, const Node& node, const std::string& directoryPath,
                bool inPlace) {
     const std::string path = join(directoryPath, name);
-    // A file that only moved is the same file.
-    if (node.isFile() && node.base && !Transaction::selfChanged(node)) {
+    // A file that only moved, or got a further name, is the same file.
+    if (!node.isDirectory() && node.base && !Transaction::selfChanged(node)) {
       copyCommitted(out, name, node.base, directoryPath);
       return;
     }
@@ -189,6 +189,12 @@ class Merger {
     if (!S_ISDIR(e.mode)) {
       std::string link(from.manifest->link(e));
       e.flags = static_cast<uint16_t>(e.flags & kSeveralNames);
+      // A name that nobody looked at, of a file that was changed, removed or linked by another of its names.
+      if (const Node* const linked = transaction_.hardLinked(e.ino)) {
+        if (Transaction::selfChanged(*linked)) return addNode(out, name, *linked, directoryPath, true);
+        e.nlink = linked->nlink + linked->externalLinks;
+        e.flags = linked->nlink > 1 ? kSeveralNames : 0;
+      }
       if (S_ISREG(e.mode)) {
         link = e.layer == 0 ? from.lowerPath() : "";
         if (link == join(directoryPath, name)) link.clear();
@@ -217,7 +223,7 @@ class Merger {
     e.blocks = (node.size + 511) / 512;
     e.atimeNs = node.atimeNs, e.mtimeNs = node.mtimeNs, e.ctimeNs = node.ctimeNs;
     e.mode = node.mode, e.uid = node.uid, e.gid = node.gid, e.rdev = node.rdev;
-    e.nlink = node.nlink;
+    e.nlink = node.nlink + (node.ownBody ? 0 : node.externalLinks);
     if (!node.isDirectory() && node.nlink > 1) e.flags |= kSeveralNames;
     return e;
   }

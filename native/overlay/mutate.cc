@@ -211,8 +211,11 @@ void Overlay::tmpfile(fuse::RequestPtr request) {
   const auto arg = request->arg<fuse_create_in>();
   Change_ change;
   if (!enterDirectory(request, request->nodeid(), "", change)) return;
-  const auto made =
-      change.tree->create(0, "", S_IFREG | (arg.mode & 07777), request->header().uid, request->header().gid, 0, "", 1);
+  const auto directory = change.tree->getattr(change.ino);
+  if (directory.error != 0) return request->replyError(directory.error);
+  const bool givesGroup = (directory.attributes.mode & S_ISGID) != 0;
+  const uint32_t gid = givesGroup ? directory.attributes.gid : request->header().gid;
+  const auto made = change.tree->create(0, "", S_IFREG | (arg.mode & 07777), request->header().uid, gid, 0, "", 1);
   if (made.error != 0) return request->replyError(made.error);
   replyCreated(*request, made.attributes, false);
 }
@@ -302,7 +305,10 @@ void Overlay::setattr(fuse::RequestPtr request) {
 void Overlay::setxattr(fuse::RequestPtr request) {
   const auto arg = request->arg<fuse_setxattr_in>();
   const std::string name(request->name());
-  if (name.starts_with("system.")) return request->replyError(EOPNOTSUPP);
+  // Namespaces that the kernel gives a meaning to elsewhere (ACLs), and names without one.
+  if (!name.starts_with("user.") && !name.starts_with("trusted.") && !name.starts_with("security.")) {
+    return request->replyError(EOPNOTSUPP);
+  }
   Change_ change;
   if (!enterFile(request, request->nodeid(), false, change)) return;
   if (change.tree == nullptr) return request->replyError(EOPNOTSUPP);

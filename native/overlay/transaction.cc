@@ -164,6 +164,11 @@ const Node* Transaction::node(uint64_t ino) const {
   return at == nodes_.end() ? nullptr : at->second.get();
 }
 
+const Node* Transaction::hardLinked(uint64_t baseIno) const {
+  const auto at = numberOfBase_.find(baseIno);
+  return at == numberOfBase_.end() ? nullptr : node(at->second);
+}
+
 void Transaction::locked(const std::function<void()>& work) const {
   std::lock_guard lock(mutex_);
   work();
@@ -175,10 +180,21 @@ int64_t Transaction::nowNs() const {
   return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
 }
 
+uint64_t Transaction::bodyBlocks(const Node& n) const {
+  // Holes are worth a system call where they are worth anything.
+  constexpr uint64_t kSmall = 64 << 10;
+  struct stat st;
+  if (!n.isFile() || n.size < kSmall ||
+      ::fstatat(bodies_.get(), bodyName(n.ino).c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
+    return blocksOf(n.size);
+  }
+  return static_cast<uint64_t>(st.st_blocks);
+}
+
 NodeAttributes Transaction::attributes(const Node& n) const {
   const bool fromBase = n.base && !n.ownBody;
-  return {n.ino,     n.size, fromBase ? n.base.entry().blocks : blocksOf(n.size), n.atimeNs, n.mtimeNs,
-          n.ctimeNs, n.mode, n.nlink + (n.ownBody ? 0 : n.externalLinks),         n.uid,     n.gid,
+  return {n.ino,     n.size, fromBase ? n.base.entry().blocks : bodyBlocks(n), n.atimeNs, n.mtimeNs,
+          n.ctimeNs, n.mode, n.nlink + (n.ownBody ? 0 : n.externalLinks),      n.uid,     n.gid,
           n.rdev};
 }
 
@@ -272,6 +288,7 @@ void Transaction::apply(const Record& r, const Committed& knownBase) {
       break;
     case RecordType::kLink: {
       Node& node = *find(r.ino);
+      if (node.base) numberOfBase_[node.base.entry().ino] = r.ino;
       ++node.nlink;
       node.ctimeNs = r.timeNs;
       Node& parent = *find(r.parent);

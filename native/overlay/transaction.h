@@ -160,6 +160,8 @@ class Transaction {
   // Runs `work` under the lock: for merge and changes, which walk the tree by node().
   void locked(const std::function<void()>& work) const;
   const Node* node(uint64_t ino) const;
+  // The node of a file of the base, by its number there, if it has or had several names; null: nobody looked at it.
+  const Node* hardLinked(uint64_t baseIno) const;
   static bool isWhiteout(const ChildRecord& child) { return child.ino == 0; }
   // Something under this node differs from the base.
   bool subtreeChanged(const Node& node) const;
@@ -181,6 +183,7 @@ class Transaction {
   void applyCreate(const Record& record);
   void applyUnlink(Node& parent, const std::string& name, int64_t timeNs);
   void applyRename(const Record& record);
+  uint64_t bodyBlocks(const Node& node) const;
   void addChild(Node& parent, const std::string& name, uint64_t ino);
   void takeChild(Node& parent, const std::string& name);  // leaves a whiteout where the base has the name
   bool isEmpty(Node& directory);
