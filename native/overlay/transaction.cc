@@ -26,14 +26,6 @@ uint64_t blocksOf(uint64_t sizeBytes) {
   return (sizeBytes + 511) / 512;
 }
 
-uint32_t namesInTree(const Committed& base) {
-  const Entry& e = base.entry();
-  if ((e.flags & kSeveralNames) == 0) return 1;
-  uint32_t names = 0;
-  for (uint32_t i = 0; i < base.manifest->size(); ++i) names += base.manifest->entry(i).ino == e.ino ? 1 : 0;
-  return names;
-}
-
 }  // namespace
 
 NodeAttributes attributesOf(const Committed& node) {
@@ -61,46 +53,6 @@ int Transaction::create() {
   begin.type = RecordType::kBegin;
   begin.generation = options_.root.manifest->generation();
   return journal_.append(begin);
-}
-
-int Transaction::restore() {
-  std::lock_guard lock(mutex_);
-  bodies_ = sys::UniqueFd(::open((options_.directory + "/bodies").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!bodies_) return errno;
-  bool sound = true;
-  const int e = journal_.replay(options_.directory + "/journal", [&](const Record& record) {
-    if (!sound) return;
-    // A record that refers to what is not there comes from a damaged file: what follows can't be trusted.
-    if (record.type == RecordType::kBegin) return;
-    const bool needsParent = record.type != RecordType::kSetAttributes && record.type != RecordType::kOwnBody &&
-                             record.type != RecordType::kWritten && record.type != RecordType::kSetXattr &&
-                             record.type != RecordType::kRemoveXattr;
-    if (needsParent && record.parent != 0 && find(record.parent) == nullptr) sound = false;
-    if (record.type == RecordType::kRename && find(record.parent2) == nullptr) sound = false;
-    if ((!needsParent || record.type == RecordType::kLink) && find(record.ino) == nullptr) sound = false;
-    if (record.type == RecordType::kMaterialise && !options_.findBase(record.generation, record.index)) sound = false;
-    if (sound) apply(record);
-  });
-  if (e != 0) return e;
-  if (!sound) return EBADMSG;
-  afterReplay();
-  state_ = TransactionState::kFrozen;
-  freezing_ = true;
-  return 0;
-}
-
-void Transaction::afterReplay() {
-  for (auto& [ino, node] : nodes_) {
-    if (ino != kRootIno) options_.ownsBlock(InoSource::blockOf(ino));
-    if (!node->isFile() || !node->ownBody) continue;
-    struct stat st;
-    if (::fstatat(bodies_.get(), bodyName(ino).c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
-      node->size = 0;
-      continue;
-    }
-    node->size = static_cast<uint64_t>(st.st_size);
-    if (node->written) node->mtimeNs = int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec;
-  }
 }
 
 TransactionState Transaction::state() const {
@@ -237,6 +189,60 @@ Node* Transaction::childOf(Node& directory, std::string_view name, int& error) {
   return materialise(directory, name, base, error);
 }
 
+const std::vector<std::string>& Transaction::namesInBase(const Committed& file) {
+  static const std::vector<std::string> one(1);
+  if ((file.entry().flags & kSeveralNames) == 0) return one;
+  if (namesOfNumber_.empty()) {
+    // Once a transaction, and only when it meets a file with several names. Imports are other manifests: so by the
+    // tree.
+    const std::function<void(const Committed&, const std::string&)> collect = [&](const Committed& directory,
+                                                                                  const std::string& path) {
+      for (uint32_t i = 0; i < directory.entry().childCount; ++i) {
+        const Committed child = directory.childAt(i);
+        const std::string childPath = (path.empty() ? "" : path + "/") + std::string(directory.nameOfChild(i));
+        if (child.isDirectory()) {
+          collect(child, childPath);
+        } else if ((child.entry().flags & kSeveralNames) != 0) {
+          namesOfNumber_[child.entry().ino].push_back(childPath);
+        }
+      }
+    };
+    collect(options_.root, "");
+  }
+  return namesOfNumber_[file.entry().ino];
+}
+
+int Transaction::materialiseNames(const Node& node) {
+  if (!node.base || node.isDirectory() || selfChanged(node)) return 0;
+  if ((node.base.entry().flags & kSeveralNames) == 0) return 0;
+  for (const std::string& path : namesInBase(node.base)) {
+    Node* directory = find(kRootIno);
+    size_t from = 0;
+    for (size_t slash; directory != nullptr && (slash = path.find('/', from)) != std::string::npos; from = slash + 1) {
+      const std::string name = path.substr(from, slash - from);
+      const Committed base = directory->base.child(name);
+      int error = 0;
+      const auto known = directory->children.find(name);
+      Node* next = known == directory->children.end() ? childOf(*directory, name, error)
+                   : isWhiteout(known->second)        ? nullptr
+                                                      : find(known->second.ino);
+      if (error != 0) return error;
+      if (next == nullptr || next->base != base) {
+        // Moved away, or gone.
+        next = nullptr;
+        for (const auto& [ino, other] : nodes_) {
+          if (other->isDirectory() && other->nlink != 0 && other->base == base) next = other.get();
+        }
+      }
+      directory = next;
+    }
+    if (directory == nullptr || directory->children.contains(path.substr(from))) continue;
+    int error = 0;
+    if (childOf(*directory, path.substr(from), error) == nullptr) return error;
+  }
+  return 0;
+}
+
 int Transaction::commitRecord(const Record& record) {
   if (const int e = journal_.append(record)) return e;
   apply(record);
@@ -269,7 +275,7 @@ void Transaction::apply(const Record& r, const Committed& knownBase) {
         node->parent = r.parent;
         node->name = r.name;
       } else {
-        node->nlink = namesInTree(base);
+        node->nlink = static_cast<uint32_t>(namesInBase(base).size());
         node->externalLinks = e.nlink > node->nlink ? e.nlink - node->nlink : 0;
         if (S_ISLNK(e.mode)) node->target = base.manifest->link(e);
         if ((e.flags & kSeveralNames) != 0) numberOfBase_[e.ino] = r.ino;
@@ -291,6 +297,7 @@ void Transaction::apply(const Record& r, const Committed& knownBase) {
       if (node.base) numberOfBase_[node.base.entry().ino] = r.ino;
       ++node.nlink;
       node.ctimeNs = r.timeNs;
+      node.attributesChanged = true;  // a generation tells link counts, and which names are one file
       Node& parent = *find(r.parent);
       addChild(parent, r.name, r.ino);
       touchEntries(parent, r.timeNs);
@@ -440,7 +447,7 @@ void Transaction::applyRename(const Record& r) {
 }
 
 void Transaction::dropIfUnused(Node& node) {
-  if (node.nlink != 0 || node.lookups != 0 || node.copying || node.ino == kRootIno) return;
+  if (node.nlink != 0 || node.lookups != 0 || node.copying || node.ino == kRootIno || replaying_) return;
   if (node.isFile() && node.ownBody) ::unlinkat(bodies_.get(), bodyName(node.ino).c_str(), 0);
   nodes_.erase(node.ino);
 }
@@ -549,6 +556,7 @@ int Transaction::rename(uint64_t parent, std::string_view name, uint64_t parent2
   Node* from = find(parent);
   Node* to = find(parent2);
   if (from == nullptr || to == nullptr) return ESTALE;
+  if (to->nlink == 0) return ENOENT;
   int error = 0;
   Node* source = childOf(*from, name, error);
   if (source == nullptr) return error;
@@ -583,9 +591,11 @@ Transaction::Result Transaction::link(uint64_t ino, uint64_t parent, std::string
   Node* directory = find(parent);
   if (node == nullptr || directory == nullptr) return {ESTALE, {}};
   if (node->isDirectory()) return {EPERM, {}};
+  if (directory->nlink == 0) return {ENOENT, {}};
   int error = 0;
   if (childOf(*directory, name, error) != nullptr) return {EEXIST, {}};
   if (error != ENOENT) return {error, {}};
+  if (const int e = materialiseNames(*node)) return {e, {}};
   Record r;
   r.type = RecordType::kLink;
   r.ino = ino;
@@ -601,6 +611,7 @@ Transaction::Result Transaction::setAttributes(uint64_t ino, const AttributeChan
   std::lock_guard lock(mutex_);
   Node* node = find(ino);
   if (node == nullptr) return {ESTALE, {}};
+  if (const int e = materialiseNames(*node)) return {e, {}};
   Record r;
   r.type = RecordType::kSetAttributes;
   r.ino = ino;
@@ -623,6 +634,7 @@ int Transaction::setXattr(uint64_t ino, std::string_view name, std::string_view 
   const bool has = present.contains(std::string(name));
   if ((flags & XATTR_CREATE) != 0 && has) return EEXIST;
   if ((flags & XATTR_REPLACE) != 0 && !has) return ENODATA;
+  if (const int e = materialiseNames(*node)) return e;
   Record r;
   r.type = RecordType::kSetXattr;
   r.ino = ino;
@@ -637,7 +649,9 @@ int Transaction::removeXattr(uint64_t ino, std::string_view name) {
   if (const int e = xattrs(ino, present)) return e;
   if (!present.contains(std::string(name))) return ENODATA;
   std::lock_guard lock(mutex_);
-  if (find(ino) == nullptr) return ESTALE;
+  const Node* node = find(ino);
+  if (node == nullptr) return ESTALE;
+  if (const int e = materialiseNames(*node)) return e;
   Record r;
   r.type = RecordType::kRemoveXattr;
   r.ino = ino;
@@ -666,7 +680,12 @@ void Transaction::forget(uint64_t ino, uint64_t count) {
   dropIfUnused(*node);
 }
 
-int Transaction::list(uint64_t ino, uint64_t afterCookie, unsigned lookups,
+uint64_t Transaction::nextCookie() const {
+  std::lock_guard lock(mutex_);
+  return nextCookie_;
+}
+
+int Transaction::list(uint64_t ino, uint64_t afterCookie, uint64_t endCookie, unsigned lookups,
                       const std::function<bool(const Listed&)>& each) {
   std::lock_guard lock(mutex_);
   Node* directory = find(ino);
@@ -695,7 +714,8 @@ int Transaction::list(uint64_t ino, uint64_t afterCookie, unsigned lookups,
       if (!give(*node, name, i + 1)) return 0;
     }
   }
-  for (auto at = directory->added.upper_bound(afterCookie); at != directory->added.end(); ++at) {
+  for (auto at = directory->added.upper_bound(afterCookie); at != directory->added.end() && at->first < endCookie;
+       ++at) {
     Node* node = find(directory->children.at(at->second).ino);
     if (node != nullptr && !give(*node, at->second, at->first)) return 0;
   }
@@ -737,6 +757,7 @@ int Transaction::copyUp(uint64_t ino, uint64_t keepBytes, const CopyBody& copy) 
   lock.unlock();
   int error = copy(bodies_.get(), temporary, base, keepBytes);
   lock.lock();
+  if (error == 0) error = materialiseNames(*node);
   if (error == 0 && ::renameat(bodies_.get(), temporary.c_str(), bodies_.get(), bodyName(ino).c_str()) != 0) {
     error = errno;
   }

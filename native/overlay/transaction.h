@@ -11,6 +11,7 @@
 
 #include <sys/stat.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -93,6 +94,11 @@ class Transaction {
   int create();   // makes journal and bodies/; 0 or errno
   int restore();  // replays the journal; 0 or errno; frozen afterwards
 
+  // A member changed something through a committed directory that it stands in. The kernel may have other names of the
+  // same directory cached under this tree's number: from then on none of this tree's names may be. True the first time.
+  bool noteTranslated() { return !translated_.exchange(true); }
+  bool isTranslated() const { return translated_; }
+
   uint32_t id() const { return options_.id; }
   const Committed& baseRoot() const { return options_.root; }
   TransactionState state() const;
@@ -133,7 +139,10 @@ class Transaction {
     uint64_t cookie;
   };
   // With lookups > 0 the entries for which `each` returned true got that many references.
-  int list(uint64_t ino, uint64_t afterCookie, unsigned lookups, const std::function<bool(const Listed&)>& each);
+  // Entries behind `afterCookie` and before `endCookie`.
+  int list(uint64_t ino, uint64_t afterCookie, uint64_t endCookie, unsigned lookups,
+           const std::function<bool(const Listed&)>& each);
+  uint64_t nextCookie() const;      // of the next name that comes
   uint64_t parentOf(uint64_t ino);  // of a directory
 
   // Bodies. Where a file's bytes are now.
@@ -177,6 +186,11 @@ class Transaction {
   Node* find(uint64_t ino);
   Node* childOf(Node& directory, std::string_view name, int& error);  // materialises; null: ENOENT in error
   Node* materialise(Node& directory, std::string_view name, const Committed& base, int& error);
+  // The paths in the base of a file's names, when it has several.
+  const std::vector<std::string>& namesInBase(const Committed& file);
+  // Before the first change of a file with several names: all of them become nodes of ours, wherever they are now, so
+  // that the change is seen at each of them, by members and in the generation. 0 or errno.
+  int materialiseNames(const Node& node);
   int commitRecord(const Record& record);  // journals, then applies
   // `base`: the entry that a kMaterialise record names, when it is at hand (replay looks it up).
   void apply(const Record& record, const Committed& base = {});
@@ -192,19 +206,25 @@ class Transaction {
   void touchEntries(Node& directory, int64_t timeNs);
   NodeAttributes attributes(const Node& node) const;
   Result resultOf(const Node& node) const { return {0, attributes(node)}; }
+  bool isSound(const Record& record);
+  bool isFreeName(Node& parent, const std::string& name);
+  Node* liveChild(Node& parent, const std::string& name);
   void afterReplay();
   int64_t nowNs() const;
 
   Options options_;
+  std::atomic<bool> translated_{false};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   TransactionState state_ = TransactionState::kOpen;
   unsigned inProgress_ = 0;
   bool freezing_ = false;
+  bool replaying_ = false;
   Journal journal_;
   sys::UniqueFd bodies_;
   std::unordered_map<uint64_t, std::unique_ptr<Node>> nodes_;
-  std::unordered_map<uint64_t, uint64_t> numberOfBase_;  // hard links of the base: its number → ours
+  std::unordered_map<uint64_t, std::vector<std::string>> namesOfNumber_;  // see namesInBase()
+  std::unordered_map<uint64_t, uint64_t> numberOfBase_;                   // hard links of the base: its number → ours
   uint64_t nextIno_ = 0, endIno_ = 0;
   uint64_t nextCookie_ = kAddedCookie;
   uint64_t mutations_ = 0;
