@@ -32,8 +32,7 @@ export function buildDistribution({ name, pages }: Distribution, version: string
     [`${name}/serial`]: 's'.repeat(serial),
     [`${name}/mark-${version}`]: stamp,
     [`${name}/lib.bin`]: bigFile(name, version, pages),
-    [`${name}-${version}.dist-info/entry_points.txt`]:
-      `[${ENTRY_POINT_GROUP}]\n${name}@${version} = ${name}.plugin:main\n`,
+    [`${name}-${version}.dist-info/entry_points.txt`]: `[${ENTRY_POINT_GROUP}]\n${name}@${version} = ${name}.plugin:main\n`,
   };
   // Of another length in each version: sizes tell versions apart too.
   const padding = '#'.repeat(serial % 50) + '\n';

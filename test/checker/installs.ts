@@ -44,7 +44,13 @@ export class Installs {
     const { name, value, contended = false, killAfterMs = null, look = null, withPip = false } = wish;
     const op = ++this.#lastOp;
     history.operations.set(op, { id: op, writer: runner.name, distribution: name, value, contended });
-    const wheel = value && buildDistribution(distributions.find((each) => each.name === name)!, value, scratch);
+    const wheel =
+      value &&
+      buildDistribution(
+        distributions.find((each) => each.name === name)!,
+        value,
+        scratch,
+      );
     const { outcome, look: looked } = await runner.run({
       op,
       command: withPip && options.pip !== null ? this.#pip(options.pip, name, wheel, op) : this.#own(name, wheel, op),
@@ -73,7 +79,8 @@ export class Installs {
   #pip(pip: string, name: string, wheel: string | null, op: number): string[] {
     const quiet = ['-q', '--disable-pip-version-check'];
     const tag = `op-${op}`;
-    if (wheel === null) return [pip, ...quiet, '--cache-dir', `${this.options.scratch}/${tag}`, 'uninstall', '-y', name];
+    if (wheel === null)
+      return [pip, ...quiet, '--cache-dir', `${this.options.scratch}/${tag}`, 'uninstall', '-y', name];
     const offline = ['--no-index', '--no-deps', '--force-reinstall'];
     return [pip, ...quiet, '--cache-dir', `${this.options.scratch}/${tag}`, 'install', ...offline, wheel];
   }

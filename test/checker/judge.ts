@@ -92,7 +92,12 @@ function judgeOrder(domain: Domain, looks: { look: Look; seen: Map<string, Value
       const by = [...history.operations.values()].find((each) => each.distribution === name && each.value === value);
       const outcome = history.outcomes.find(({ op }) => op === by?.id);
       const about = outcome ? how(outcome) : 'nobody';
-      findings.push({ kind: 'uncommitted', reader, about, text: `${text}: ${name} ${value} is of operation ${by?.id}` });
+      findings.push({
+        kind: 'uncommitted',
+        reader,
+        about,
+        text: `${text}: ${name} ${value} is of operation ${by?.id}`,
+      });
     }
     if (unknown.length > 0) continue;
     const allowed = ours.map(([name, value]) => index.get(`${name} ${value}`)!).reduce(intersect);
@@ -138,7 +143,7 @@ function indexStates({ distributions, states }: Domain): Map<string, Range[]> {
 
 function intersect(a: Range[], b: Range[]): Range[] {
   const both: Range[] = [];
-  for (let i = 0, j = 0; i < a.length && j < b.length; ) {
+  for (let i = 0, j = 0; i < a.length && j < b.length;) {
     const from = Math.max(a[i]![0], b[j]![0]);
     const to = Math.min(a[i]![1], b[j]![1]);
     if (from <= to) both.push([from, to]);

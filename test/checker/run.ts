@@ -136,11 +136,10 @@ class Run {
     const { directory, readerPauseMs } = this.options;
     const ignored = join(this.scratch, 'ignored');
     writeFileSync(ignored, this.#ignored.join('\n'));
-    const args = [
-      ...[scriptPath('reader.py'), kind, '--directory', directory, '--names', this.#history.distributions.join(',')],
-      ...['--ignored', ignored, '--seed', String(this.#random.integer(2 ** 31))],
-      ...['--pause', String(readerPauseMs / 1000)],
-    ];
+    const about = { directory, names: this.#history.distributions.join(','), ignored };
+    const numbers = { seed: this.#random.integer(2 ** 31), pause: readerPauseMs / 1000 };
+    const flags = Object.entries({ ...about, ...numbers }).flatMap(([name, value]) => [`--${name}`, String(value)]);
+    const args = [scriptPath('reader.py'), kind, ...flags];
     return this.#start(`reader ${kind} ${index}`, args, (look) => this.#history.looks.push(look as Look));
   }
 
