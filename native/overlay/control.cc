@@ -239,7 +239,7 @@ int Overlay::pathList(const ViewName& view, const std::string& path, std::vector
     if (!txn) return ENOENT;
     const uint64_t ino = txn->tree->resolve(path);
     if (ino == 0) return ENOENT;
-    return txn->tree->list(ino, 0, 0, [&](const Transaction::Listed& listed) {
+    return txn->tree->list(ino, 0, UINT64_MAX, 0, [&](const Transaction::Listed& listed) {
       out.push_back({std::string(listed.name), listed.attributes.mode, listed.attributes.ino});
       return true;
     });

@@ -38,6 +38,24 @@ class Listing {
   const bool plus_;
 };
 
+// Where a transaction's listing is (low half), and the first name to come that is not listed any more (high half): who
+// renames what he lists, one by one, would else list the new names too, and so on for ever.
+struct TransactionOffset {
+  static constexpr uint64_t kAdded = uint64_t{1} << 31;
+
+  static uint64_t of(uint64_t cookie, uint64_t end) {
+    const uint64_t position = cookie < kAddedCookie ? cookie + 2 : kAdded + (cookie - kAddedCookie);
+    return ((end - kAddedCookie + 1) << 32) | position;
+  }
+  static uint64_t cookie(uint64_t offset) {
+    const uint64_t position = offset & 0xffffffff;
+    if (position >= kAdded) return kAddedCookie + (position - kAdded);
+    return position > 2 ? position - 2 : 0;
+  }
+  // 0: not settled yet, at the beginning of a listing.
+  static uint64_t end(uint64_t offset) { return offset >> 32 == 0 ? 0 : kAddedCookie + (offset >> 32) - 1; }
+};
+
 // "." and "..". False: no room, or nothing more to do.
 bool addDots(Listing& listing, uint64_t offset, uint64_t own, uint64_t parent) {
   if (offset < 1 && !listing.add(".", own, S_IFDIR, 1, {})) return false;
@@ -167,10 +185,13 @@ void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_
   const auto& arg = request.arg<fuse_read_in>();
   Listing listing(arg.size, plus);
   if (addDots(listing, arg.offset, ino, tree.parentOf(ino))) {
-    const int error =
-        tree.list(ino, arg.offset > 2 ? arg.offset - 2 : 0, plus ? 1 : 0, [&](const Transaction::Listed& listed) {
+    uint64_t end = TransactionOffset::end(arg.offset);
+    if (end == 0) end = tree.nextCookie();
+    const int error = tree.list(
+        ino, TransactionOffset::cookie(arg.offset), end, plus ? 1 : 0, [&](const Transaction::Listed& listed) {
           const fuse_entry_out entry = entryFor(listed.attributes, false, false);
-          return listing.add(listed.name, listed.attributes.ino, listed.attributes.mode, listed.cookie + 2, entry);
+          const uint64_t offset = TransactionOffset::of(listed.cookie, end);
+          return listing.add(listed.name, listed.attributes.ino, listed.attributes.mode, offset, entry);
         });
     if (error != 0) return request.replyError(error);
   }
