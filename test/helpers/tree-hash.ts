@@ -12,6 +12,8 @@ export interface TreeHashOptions {
   /** Times of directories and files count (default). */
   mtimes?: boolean;
   owners?: boolean;
+  /** Inode numbers and change times count: for a tree that nobody may even have touched. */
+  identity?: boolean;
 }
 
 /** Path below the root ('' the root itself; bytes as latin1) → one line that says all about it. */
@@ -29,7 +31,7 @@ const TYPES: readonly (readonly [string, (stats: BigIntStats) => boolean])[] = [
 ];
 
 export function listTree(root: string, options: TreeHashOptions = {}): TreeListing {
-  const { ignore = () => false, mtimes = true, owners = true } = options;
+  const { ignore = () => false, mtimes = true, owners = true, identity = false } = options;
   const listing: TreeListing = new Map();
   /** Inode → the first path it was met at: names of one file are told by it, not by a number that may change. */
   const links = new Map<bigint, string>();
@@ -44,6 +46,7 @@ export function listTree(root: string, options: TreeHashOptions = {}): TreeListi
     const words = [type, (stats.mode & 0o7777n).toString(8).padStart(4, '0')];
     if (owners) words.push(`${stats.uid}:${stats.gid}`);
     if (mtimes) words.push(`mtime=${stats.mtimeNs}`);
+    if (identity) words.push(`ino=${stats.ino}`, `ctime=${stats.ctimeNs}`);
     if (type === 'file') words.push(`size=${stats.size}`, `sha256=${hashFile(full)}`);
     if (type === 'symlink') words.push(`target=${JSON.stringify(readlinkSync(full, 'buffer').toString('latin1'))}`);
     if (type === 'character' || type === 'block') words.push(`rdev=${stats.rdev}`);
