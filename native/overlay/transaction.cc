@@ -404,6 +404,7 @@ void Transaction::applyUnlink(Node& parent, const std::string& name, int64_t tim
     node->parent = 0;
   } else if (node->nlink > 0) {
     --node->nlink;
+    node->attributesChanged = true;  // see kLink
   }
   node->ctimeNs = timeNs;
   dropIfUnused(*node);
@@ -541,6 +542,7 @@ int Transaction::remove(uint64_t parent, std::string_view name, bool directory) 
   if (directory && !node->isDirectory()) return ENOTDIR;
   if (!directory && node->isDirectory()) return EISDIR;
   if (directory && !isEmpty(*node)) return ENOTEMPTY;
+  if (const int e = materialiseNames(*node)) return e;
   Record r;
   r.type = RecordType::kUnlink;
   r.parent = parent;
@@ -573,6 +575,7 @@ int Transaction::rename(uint64_t parent, std::string_view name, uint64_t parent2
     if (source->isDirectory() && !target->isDirectory()) return ENOTDIR;
     if (!source->isDirectory() && target->isDirectory()) return EISDIR;
     if (target->isDirectory() && !isEmpty(*target)) return ENOTEMPTY;
+    if (const int e = materialiseNames(*target)) return e;
   }
   Record r;
   r.type = RecordType::kRename;
