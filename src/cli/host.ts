@@ -86,7 +86,7 @@ export function deviceProblem(): SiteswapError | null {
   } catch (error) {
     const denied = systemCode(error) === 'EACCES' || systemCode(error) === 'EPERM';
     return new SiteswapError(
-      'HOST_REQUIREMENT',
+      denied ? 'NO_RIGHTS' : 'HOST_REQUIREMENT',
       denied ? `${FUSE_DEVICE} can't be opened: ${describe(error)}` : `there is no usable ${FUSE_DEVICE}`,
       denied
         ? 'Run as root, or get rights to the device; in a container start it with --device /dev/fuse.'

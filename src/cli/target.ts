@@ -10,9 +10,11 @@ import { ControlClient } from '../daemon/control-client.js';
 import type { Method, Params, Progress, Result } from '../daemon/control-protocol.js';
 import { findMount, type SiteswapMount } from '../daemon/mountinfo.js';
 import { defaultSitePackages } from '../python/environment.js';
+import { defaultStorePath, StoreLayout } from '../store/layout.js';
 import { describe, SiteswapError, systemCode } from '../util/errors.js';
 
 const MAX_LINKS = 40;
+const AS_OWNER = 'Run as root or as the user who mounted.';
 
 export interface Target {
   /** Absolute, resolved. */
@@ -79,7 +81,49 @@ export function requireDirectory(path: string): void {
 export async function mounted(dir: string | undefined): Promise<SiteswapMount> {
   const { directory, mount } = await locate(dir);
   if (mount) return mount;
-  throw new SiteswapError('NOT_MOUNTED', `siteswap is not mounted over ${directory}`, `siteswap mount ${directory}`);
+  throw notMounted(directory);
+}
+
+function notMounted(directory: string): SiteswapError {
+  return new SiteswapError('NOT_MOUNTED', `siteswap is not mounted over ${directory}`, `siteswap mount ${directory}`);
+}
+
+/** The mount that DIR is in, or else the store that a former mount of DIR left; an error when there is neither. */
+export async function mountOrStore(
+  dir: string | undefined,
+  store: string | undefined,
+): Promise<{ mount: SiteswapMount } | { mount: null; store: string }> {
+  const { directory, mount } = await locate(dir);
+  if (mount === null) {
+    const path = store === undefined ? defaultStorePath(directory) : resolve(store);
+    if (isStore(path)) return { mount, store: path };
+    throw store === undefined
+      ? notMounted(directory)
+      : new SiteswapError(
+          'NOT_MOUNTED',
+          `${path} is no siteswap store`,
+          'Give the one that was named to `mount --store`.',
+        );
+  }
+  if (store !== undefined && resolve(store) !== mount.store) {
+    const message = `the mount over ${mount.mountpoint} has another store: ${mount.store}`;
+    throw new SiteswapError('USAGE', message, 'Leave out --store.');
+  }
+  return { mount };
+}
+
+/** A directory that has a store's first two files, whatever version or state it is in. */
+export function isStore(path: string): boolean {
+  const layout = new StoreLayout(path);
+  try {
+    return statSync(layout.format).isFile() && statSync(layout.lock).isFile();
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return false;
+    throw new SiteswapError('ACCESS_DENIED', `no access to the store ${path}: ${code ?? describe(error)}`, AS_OWNER, {
+      cause: error,
+    });
+  }
 }
 
 /** One question to the server of a store. */

@@ -1,12 +1,14 @@
-/** `siteswap log`: the generations, newest first, with what each changed. */
+/** `siteswap log`: the generations, newest first, with what each changed; of a mount, or of the store one left. */
 import type { Command } from 'commander';
-import type { GenerationSummary } from '../../daemon/control-protocol.js';
+import type { GenerationSummary, Result } from '../../daemon/control-protocol.js';
+import { Store } from '../../store/store.js';
 import { parseNatural } from '../arguments.js';
 import { formatCommand, formatTime, print, printJson, table } from '../output.js';
-import { ask, mounted } from '../target.js';
+import { ask, mountOrStore } from '../target.js';
 
 interface Options {
   limit?: number;
+  store?: string;
   json?: true;
 }
 
@@ -16,13 +18,19 @@ export function addLog(program: Command): void {
     .description('show the history: generations, newest first')
     .argument('[DIR]', 'the mount; default: the active environment')
     .option('-n, --limit <N>', 'at most so many', parseNatural)
+    .option('--store <DIR>', 'whose history, when DIR is not mounted; default: .NAME.siteswap beside DIR')
     .option('--json', 'print JSON')
     .action(async (dir: string | undefined, options: Options) => {
-      const { store } = await mounted(dir);
-      const result = await ask(store, 'log', options.limit === undefined ? {} : { limit: options.limit });
+      const result = await history(dir, options);
       if (options.json) printJson(result);
       else print(logTable(result.generations));
     });
+}
+
+async function history(dir: string | undefined, { limit, store }: Options): Promise<Result<'log'>> {
+  const found = await mountOrStore(dir, store);
+  if (found.mount) return ask(found.mount.store, 'log', limit === undefined ? {} : { limit });
+  return { generations: await (await Store.attach(found.store)).history(limit) };
 }
 
 export function logTable(generations: readonly GenerationSummary[]): string {

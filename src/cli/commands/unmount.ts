@@ -1,8 +1,10 @@
 /**
  * `siteswap unmount`: shows the original directory again. Returns when the mount is gone and the store is free, so that
- * a `mount` may follow at once. A server that is dead or silent is no obstacle with --force.
+ * a `mount` may follow at once. A server that is dead or silent is no obstacle with --force; with --purge, neither is a
+ * mount that is gone already: only its store is left then.
  */
-import { closeSync, existsSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { listMounts, type SiteswapMount } from '../../daemon/mountinfo.js';
@@ -11,7 +13,7 @@ import { StoreLayout } from '../../store/layout.js';
 import { acquireLock } from '../../store/lock.js';
 import { describe, SiteswapError } from '../../util/errors.js';
 import { tell, warn } from '../output.js';
-import { ask, mounted } from '../target.js';
+import { ask, isStore, mounted, mountOrStore } from '../target.js';
 
 const GONE_TIMEOUT_MS = 10_000;
 const POLL_MS = 20;
@@ -21,6 +23,7 @@ interface Options {
   force?: true;
   lazy?: true;
   purge?: true;
+  store?: string;
 }
 
 export function addUnmount(program: Command): void {
@@ -31,8 +34,15 @@ export function addUnmount(program: Command): void {
     .option('--force', 'drop open transactions, and end a server that does not answer')
     .option('--lazy', 'also while files of it are in use: the mount goes away when they are closed')
     .option('--purge', 'delete the store too: layers, history, everything that was installed')
+    .option('--store <DIR>', 'with --purge: which one, when DIR is not mounted; default: .NAME.siteswap beside DIR')
     .action(async (dir: string | undefined, options: Options) => {
-      await unmount(await mounted(dir), options);
+      if (!options.purge) {
+        await unmount(await mounted(dir), options);
+        return;
+      }
+      const found = await mountOrStore(dir, options.store);
+      if (found.mount) await unmount(found.mount, options);
+      else purge(found.store);
     });
 }
 
@@ -52,8 +62,8 @@ async function unmount(mount: SiteswapMount, options: Options): Promise<void> {
   await poll(() => !isMounted(mount), `${mountpoint} is still mounted`);
   // Detached, it is served until the last of its files is closed.
   if (!options.lazy) await poll(() => isStoreFree(store), `the daemon of ${mountpoint} has not ended`);
-  if (options.purge) purge(store);
   tell(`unmounted ${mountpoint}`);
+  if (options.purge) purge(store);
 }
 
 /** For a mount whose server is dead or hangs. */
@@ -95,13 +105,22 @@ function isStoreFree(store: string): boolean {
   return withLock(store, () => {});
 }
 
+/** Where the store is was told by the mount table, and anybody can have mounted: only what looks like one is deleted. */
 function purge(store: string): void {
-  if (!existsSync(new StoreLayout(store).format)) {
-    throw new SiteswapError('NOT_MOUNTED', `${store} is no siteswap store: not deleted`);
-  }
-  if (!withLock(store, () => rmSync(store, { recursive: true }))) {
+  if (!isStore(store)) throw new SiteswapError('NOT_MOUNTED', `${store} is no siteswap store: not deleted`);
+  if (!withLock(store, () => deleteStore(new StoreLayout(store)))) {
     throw new SiteswapError('STORE_IN_USE', `the store ${store} is in use: not deleted`, `Delete it when it is free.`);
   }
+  tell(`deleted the store ${store}`);
+}
+
+/** What makes it a store goes last, so that a deletion that was cut short can be done again. */
+function deleteStore({ root, format, lock }: StoreLayout): void {
+  for (const name of readdirSync(root)) {
+    const path = join(root, name);
+    if (path !== format && path !== lock) rmSync(path, { recursive: true });
+  }
+  rmSync(root, { recursive: true });
 }
 
 async function poll(done: () => boolean, otherwise: string): Promise<void> {
