@@ -168,7 +168,11 @@ class Merger {
       const uint32_t count = node.base.entry().childCount;
       for (uint32_t i = 0; i < count; ++i) {
         const std::string child(node.base.nameOfChild(i));
-        if (!node.children.contains(child)) copyCommitted(handle, child, node.base.childAt(i), path);
+        if (node.children.contains(child)) continue;
+        // At its new path its time may be the one that another listing had there before.
+        moved_ = !inPlace;
+        copyCommitted(handle, child, node.base.childAt(i), path);
+        moved_ = false;
       }
     }
     for (const auto& [childName, record] : node.children) {
@@ -210,6 +214,7 @@ class Merger {
     const uint32_t count = e.childCount;
     e.flags = 0;
     e.ino = newIno();
+    if (moved_) e.mtimeNs = e.ctimeNs = fresh();
     const uint32_t handle = writer_.add(out, name, e, "", xattrs);
     for (uint32_t i = 0; i < count; ++i) {
       copyCommitted(handle, std::string(from.nameOfChild(i)), from.childAt(i), join(directoryPath, name));
@@ -255,6 +260,7 @@ class Merger {
   ManifestWriter writer_;
   MergeResult result_;
   int64_t lastMtimeNs_;
+  bool moved_ = false;  // what is copied stood elsewhere in the base
   uint64_t nextIno_ = 0, endIno_ = 0;
 };
 

@@ -333,7 +333,7 @@ inline void walkTransaction(Store& store, Transaction& tree, uint64_t ino, const
   out[path] = s;
   if (!s.isDirectory()) return;
   std::vector<std::pair<std::string, uint64_t>> children;
-  CHECK_EQ(tree.list(ino, 0, 0,
+  CHECK_EQ(tree.list(ino, 0, UINT64_MAX, 0,
                      [&](const Transaction::Listed& listed) {
                        children.emplace_back(std::string(listed.name), listed.attributes.ino);
                        return true;

@@ -552,7 +552,7 @@ TEST(listing_while_names_change) {
       more = false;
       size_t room = 1 + random(7);
       uint64_t last = after;
-      CHECK_EQ(second.list(kRootIno, after, 1,
+      CHECK_EQ(second.list(kRootIno, after, UINT64_MAX, 1,
                            [&](const Transaction::Listed& listed) {
                              if (room-- == 0) return false;
                              const std::string name(listed.name);
@@ -606,7 +606,7 @@ TEST(unlinked_but_open) {
   CHECK_EQ(tree.rename(kRootIno, "g", gone, "x", 0), ENOENT);
   CHECK_EQ(tree.lookup(gone, "x", 0).error, ENOENT);
   CHECK(!tree.pathOfDirectory(gone));
-  CHECK_EQ(tree.list(gone, 0, 0, [](const Transaction::Listed&) { return true; }), 0);
+  CHECK_EQ(tree.list(gone, 0, UINT64_MAX, 0, [](const Transaction::Listed&) { return true; }), 0);
 }
 
 TEST(errors) {
@@ -616,7 +616,7 @@ TEST(errors) {
   const uint64_t file = tree.create(kRootIno, "f", S_IFREG | 0644, 0, 0, 0, "", 0).attributes.ino;
   CHECK_EQ(tree.lookup(file, "x", 0).error, ENOTDIR);
   CHECK_EQ(tree.create(file, "x", S_IFREG | 0644, 0, 0, 0, "", 0).error, ENOTDIR);
-  CHECK_EQ(tree.list(file, 0, 0, [](const Transaction::Listed&) { return true; }), ENOTDIR);
+  CHECK_EQ(tree.list(file, 0, UINT64_MAX, 0, [](const Transaction::Listed&) { return true; }), ENOTDIR);
   CHECK_EQ(tree.lookup(99, "x", 0).error, ESTALE);
   CHECK_EQ(tree.getattr(99).error, ESTALE);
   CHECK_EQ(tree.rename(kRootIno, "f", kRootIno, "g", 1 << 3), EINVAL);
@@ -675,7 +675,7 @@ TEST(many_threads_in_one_tree) {
           case 0: tree.create(directory, name, S_IFREG | 0644, 0, 0, 0, "", 0); break;
           case 1: tree.remove(directory, name, engine() % 2); break;
           case 2: tree.rename(directory, name, kRootIno, names[engine() % names.size()], engine() % 3); break;
-          case 3: tree.list(directory, 0, 0, [](const Transaction::Listed&) { return true; }); break;
+          case 3: tree.list(directory, 0, UINT64_MAX, 0, [](const Transaction::Listed&) { return true; }); break;
           case 4: {
             const auto found = tree.lookup(directory, name, 1);
             if (found.error != 0) break;
