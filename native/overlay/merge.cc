@@ -26,6 +26,7 @@ bool same(const Committed& a, const Committed& b) {
   if (x.ino == y.ino) return true;
   if (!S_ISDIR(x.mode) || !S_ISDIR(y.mode)) return false;
   if (x.mode != y.mode || x.uid != y.uid || x.gid != y.gid || x.childCount != y.childCount) return false;
+  if (a.manifest->xattrs(x) != b.manifest->xattrs(y)) return false;
   for (uint32_t i = 0; i < x.childCount; ++i) {
     if (a.nameOfChild(i) != b.nameOfChild(i) || !same(a.childAt(i), b.childAt(i))) return false;
   }
