@@ -90,7 +90,9 @@ std::string Overlay::loadManifest(uint64_t generation) {
       return path + " imports something that is not there";
     }
   }
-  if (manifest->header().denseFirstIno == 0) {
+  if (manifest->header().denseFirstIno != 0) {
+    denseManifests_.push_back(manifest.get());
+  } else {
     for (uint32_t i = 1; i < manifest->size(); ++i) {
       auto& owners = manifestsOfBlock_[InoSource::blockOf(manifest->entry(i).ino)];
       if (owners.empty() || owners.back() != manifest.get()) owners.push_back(manifest.get());
@@ -135,9 +137,8 @@ Overlay::Target Overlay::resolve(uint64_t nodeid) {
 }
 
 Committed Overlay::findCommitted(uint64_t ino) const {
-  for (const auto& [generation, manifest] : manifests_) {
-    if (manifest->header().denseFirstIno == 0) continue;
-    if (const auto index = manifest->indexOf(ino)) return {manifest.get(), *index};
+  for (const Manifest* manifest : denseManifests_) {
+    if (const auto index = manifest->indexOf(ino)) return {manifest, *index};
   }
   if (const auto at = manifestsOfBlock_.find(InoSource::blockOf(ino)); at != manifestsOfBlock_.end()) {
     for (const Manifest* manifest : at->second) {
