@@ -102,9 +102,9 @@ struct Seen {
 using Tree = std::map<std::string, Seen>;  // "" is the root
 
 inline std::string show(const Seen& s) {
-  std::string text = "mode " + std::to_string(s.mode) + " uid " + std::to_string(s.uid) + " gid " + std::to_string(s.gid) +
-                     " size " + std::to_string(s.size) + " ino " + std::to_string(s.ino) + " '" + s.target + "' '" +
-                     s.content.substr(0, 40) + "'";
+  std::string text = "mode " + std::to_string(s.mode) + " uid " + std::to_string(s.uid) + " gid " +
+                     std::to_string(s.gid) + " size " + std::to_string(s.size) + " ino " + std::to_string(s.ino) +
+                     " '" + s.target + "' '" + s.content.substr(0, 40) + "'";
   for (const auto& [name, value] : s.xattrs) text += " " + name + "=" + value;
   return text;
 }
@@ -195,7 +195,7 @@ class Store {
 
   TempDir dir;
   std::map<uint64_t, std::unique_ptr<Manifest>> manifests;
-  std::map<std::string, std::string> lower;                          // by path in the lower
+  std::map<std::string, std::string> lower;                     // by path in the lower
   std::map<std::pair<uint32_t, uint64_t>, std::string> layers;  // by (layer, body)
 };
 
@@ -210,8 +210,8 @@ inline Entry plainEntry(uint32_t mode, uint64_t size = 0) {
 }
 
 inline const std::vector<std::string>& someNames() {
-  static const std::vector<std::string> names = {"a", "b", "c", "d", "e", "pkg", "pkg-1.0.dist-info", "x.py", "__pycache__",
-                                                 "\xff\xfe", "Z", "ab", "a.b", "~kg"};
+  static const std::vector<std::string> names = {
+      "a", "b", "c", "d", "e", "pkg", "pkg-1.0.dist-info", "x.py", "__pycache__", "\xff\xfe", "Z", "ab", "a.b", "~kg"};
   return names;
 }
 
@@ -240,7 +240,9 @@ inline void writeRandomBase(Store& store, Random& random, uint64_t firstIno, uns
     const std::string xattrs = random.chance(20) ? encodeXattrs({{"user.base", std::to_string(i)}}) : "";
     const uint32_t inHandle = in.handle;
     if (random.chance(35)) {
-      const uint32_t handle = writer.add(inHandle, name, plainEntry(S_IFDIR | 0755), "", xattrs);
+      // A mark by which a test knows the directory again wherever it is moved.
+      const std::string mark = encodeXattrs({{"user.made", "base" + std::to_string(i)}});
+      const uint32_t handle = writer.add(inHandle, name, plainEntry(S_IFDIR | 0755), "", mark);
       directories.push_back({handle, path, {}});
     } else if (random.chance(10)) {
       const std::string target = "to" + std::to_string(i);
@@ -277,7 +279,11 @@ inline void writeRandomBase(Store& store, Random& random, uint64_t firstIno, uns
 
 // A transaction's tree on its own, with its blocks of numbers recorded.
 inline Transaction::Options optionsFor(Store& store, uint32_t id, const Committed& root, InoSource& numbers) {
-  return {id, store.dir / ("txn" + std::to_string(id)), root, &numbers, [](uint64_t) {},
+  return {id,
+          store.dir / ("txn" + std::to_string(id)),
+          root,
+          &numbers,
+          [](uint64_t) {},
           [&store](uint64_t generation, uint32_t index) {
             const Manifest* manifest = store.manifests.contains(generation) ? store.load(generation) : nullptr;
             return manifest != nullptr && index < manifest->size() ? Committed{manifest, index} : Committed{};
@@ -326,7 +332,8 @@ inline void walkTransaction(Store& store, Transaction& tree, uint64_t ino, const
   CHECK_EQ(got.error, 0);
   Seen s;
   const NodeAttributes& a = got.attributes;
-  s.mode = a.mode, s.uid = a.uid, s.gid = a.gid, s.nlink = a.nlink, s.ino = a.ino, s.size = a.size, s.mtimeNs = a.mtimeNs;
+  s.mode = a.mode, s.uid = a.uid, s.gid = a.gid, s.nlink = a.nlink, s.ino = a.ino, s.size = a.size,
+  s.mtimeNs = a.mtimeNs;
   if (S_ISLNK(a.mode)) CHECK_EQ(tree.readlink(ino, s.target), 0);
   if (S_ISREG(a.mode)) s.content = contentOf(store, tree, ino);
   CHECK_EQ(tree.xattrs(ino, s.xattrs), 0);

@@ -1,6 +1,5 @@
 // overlay/journal: records, torn ends, growth, and bytes that nobody wrote.
 #include "overlay/journal.h"
-
 #include "overlay_fixture.h"
 
 using namespace siteswap::test;
@@ -74,7 +73,8 @@ TEST(decoding_hostile_bytes) {
   Random random;
   for (int i = 0; i < 20000; ++i) {
     std::string bytes = encodeRecord(randomRecord(random));
-    for (size_t c = 0; c < 1 + random(4); ++c) bytes[random(std::min<size_t>(bytes.size(), 120))] = static_cast<char>(random.chance(30) ? 0xff : random(256));
+    for (size_t c = 0; c < 1 + random(4); ++c)
+      bytes[random(std::min<size_t>(bytes.size(), 120))] = static_cast<char>(random.chance(30) ? 0xff : random(256));
     Record r;
     if (decodeRecord(bytes, r)) CHECK_EQ(encodeRecord(r).size(), bytes.size());
   }

@@ -89,7 +89,9 @@ struct Corpus {
   std::string dense, indexed;
 };
 
-size_t entryAt(size_t index) { return sizeof(ManifestHeader) + index * sizeof(Entry); }
+size_t entryAt(size_t index) {
+  return sizeof(ManifestHeader) + index * sizeof(Entry);
+}
 
 void patchEntry(std::string& bytes, size_t index, const std::function<void(Entry&)>& change) {
   Entry e;
@@ -135,7 +137,8 @@ TEST(round_trip_of_random_trees) {
       const auto [handle, directory] = random.pick(directories);
       std::string name(1 + random(random.chance(5) ? 255 : 6), 'a');
       for (char& c : name) {
-        do c = static_cast<char>(random(256)); while (c == '/' || c == '\0');
+        do c = static_cast<char>(random(256));
+        while (c == '/' || c == '\0');
       }
       if (name == "." || name == ".." || wanted.contains(joined(directory, name))) continue;
       const std::string path = joined(directory, name);
@@ -187,7 +190,8 @@ TEST(round_trip_of_random_trees) {
       CHECK_EQ(e.childCount, sorted.size());
       for (uint32_t i = 0; i < e.childCount; ++i) CHECK(at.nameOfChild(i) == sorted[i]);
       for (int i = 0; i < 5; ++i) {
-        const std::string name = random.chance(50) && !sorted.empty() ? random.pick(sorted) + (random.chance(50) ? "" : "a") : "q";
+        const std::string name =
+            random.chance(50) && !sorted.empty() ? random.pick(sorted) + (random.chance(50) ? "" : "a") : "q";
         CHECK_EQ(static_cast<bool>(at.child(name)), wanted.contains(joined(path, name)));
       }
     }
@@ -226,7 +230,8 @@ TEST(truncated_everywhere_is_refused) {
     ManifestHeader h;
     std::memcpy(&h, good.data(), sizeof h);
     size_t at = entryAt(h.entryCount);
-    for (const size_t section : {size_t{0}, h.importCount * sizeof(ImportRecord), h.inoIndexCount * sizeof(InoIndexRecord)}) {
+    for (const size_t section :
+         {size_t{0}, h.importCount * sizeof(ImportRecord), h.inoIndexCount * sizeof(InoIndexRecord)}) {
       at += section;
       for (const size_t around : {at - 1, at, at + 1}) lengths.push_back(around);
     }
@@ -283,8 +288,15 @@ TEST(damage_with_a_right_checksum_never_crashes) {
         // A 32-bit field of the header, an entry or the tables becomes something interesting, or another's value.
         const size_t room = (random.chance(20) ? sizeof(ManifestHeader) : bad.size()) / 4;
         const size_t at = random(room) * 4;
-        const uint32_t values[] = {0, 1, 2, 0xffffffff, 0x7fffffff, 0x80000000, static_cast<uint32_t>(h.entryCount),
-                                   static_cast<uint32_t>(random.bits()), static_cast<uint32_t>(random(64))};
+        const uint32_t values[] = {0,
+                                   1,
+                                   2,
+                                   0xffffffff,
+                                   0x7fffffff,
+                                   0x80000000,
+                                   static_cast<uint32_t>(h.entryCount),
+                                   static_cast<uint32_t>(random.bits()),
+                                   static_cast<uint32_t>(random(64))};
         std::memcpy(bad.data() + at, &values[random(std::size(values))], 4);
       }
       fixChecksum(bad);
@@ -400,15 +412,12 @@ TEST(structural_damage_is_refused) {
   refuses("import out of range", indexed, [&](std::string& bytes) {
     patchEntry(bytes, import, [&](Entry& e) { e.import = static_cast<uint32_t>(h.importCount); });
   });
-  refuses("import of a file", indexed, [&](std::string& bytes) {
-    patchEntry(bytes, import, [](Entry& e) { e.mode = S_IFREG; });
-  });
-  refuses("import with children of its own", indexed, [&](std::string& bytes) {
-    patchEntry(bytes, import, [](Entry& e) { e.childCount = 1; });
-  });
-  refuses("the root is imported", indexed, [&](std::string& bytes) {
-    patchEntry(bytes, 0, [](Entry& e) { e.flags = kImported; });
-  });
+  refuses("import of a file", indexed,
+          [&](std::string& bytes) { patchEntry(bytes, import, [](Entry& e) { e.mode = S_IFREG; }); });
+  refuses("import with children of its own", indexed,
+          [&](std::string& bytes) { patchEntry(bytes, import, [](Entry& e) { e.childCount = 1; }); });
+  refuses("the root is imported", indexed,
+          [&](std::string& bytes) { patchEntry(bytes, 0, [](Entry& e) { e.flags = kImported; }); });
   refuses("import below the root", indexed, [&](std::string& bytes) {
     patchEntry(bytes, second.entry(own).firstChild,
                [](Entry& e) { e.flags = kImported, e.mode = S_IFDIR, e.childCount = 0; });

@@ -172,7 +172,8 @@ class Chain {
           break;
         }
         case 3:
-          if (tree.create(parent, name, S_IFLNK | 0777, owner, 0, 0, "to " + unique(), 0).error == 0) now[joined(at, name)] = {};
+          if (tree.create(parent, name, S_IFLNK | 0777, owner, 0, 0, "to " + unique(), 0).error == 0)
+            now[joined(at, name)] = {};
           break;
         case 4:
           if (!path.empty()) tree.remove(tree.resolve(parentOf(path)), lastOf(path), directory);
@@ -205,7 +206,8 @@ class Chain {
   }
 
   void takeBodies(Transaction& tree, uint32_t layer) {
-    for (const auto& file : std::filesystem::directory_iterator("/proc/self/fd/" + std::to_string(tree.bodiesFd()) + "/")) {
+    for (const auto& file :
+         std::filesystem::directory_iterator("/proc/self/fd/" + std::to_string(tree.bodiesFd()) + "/")) {
       const uint64_t ino = std::strtoull(file.path().filename().c_str(), nullptr, 16);
       store.layers[{layer, ino}] = readFile(file.path());
     }
@@ -224,8 +226,9 @@ class Chain {
       }
       const auto known = meaning.try_emplace(seen.ino, seen);
       check::verify(sameToReader(known.first->second, seen) && known.first->second.mtimeNs == seen.mtimeNs, __FILE__,
-                    __LINE__, "number " + std::to_string(seen.ino) + " means two things: " + path + "\n  " +
-                    show(known.first->second) + "\n  " + show(seen));
+                    __LINE__,
+                    "number " + std::to_string(seen.ino) + " means two things: " + path + "\n  " +
+                        show(known.first->second) + "\n  " + show(seen));
     }
     // Below a directory that stays, nothing changes: the kernel keeps its names for ever.
     for (const auto& [path, seen] : trees[generation]) {
@@ -285,7 +288,18 @@ class Chain {
     const std::set<std::string> conflicts(result.conflicts.begin(), result.conflicts.end());
     if (conflicts != oracle.conflicts) {
       for (const auto& path : oracle.conflicts) std::fprintf(stderr, "wanted conflict %s\n", path.c_str());
-      for (const auto& path : conflicts) std::fprintf(stderr, "got conflict %s\n", path.c_str());
+      for (const auto& path : conflicts) {
+        std::fprintf(stderr, "got conflict %s\n", path.c_str());
+        if (oracle.conflicts.contains(path)) continue;
+        for (MaybeValue value : {&baseValue, &headValue, &ours}) {
+          for (std::string_view rest = path; value != nullptr && !rest.empty();) {
+            const size_t slash = rest.find('/');
+            value = childOf(value, std::string(rest.substr(0, slash)));
+            rest = slash == std::string_view::npos ? "" : rest.substr(slash + 1);
+          }
+          std::fprintf(stderr, "  %s\n", value == nullptr ? "nothing" : show(value->seen).c_str());
+        }
+      }
     }
     CHECK(conflicts == oracle.conflicts);
     CHECK_EQ(conflicts.size(), result.conflicts.size());
@@ -344,7 +358,8 @@ class Chain {
       check::verify(false, __FILE__, __LINE__, "changesOf() does not tell " + path);
     }
     for (const auto& [path, kinds] : got) {
-      check::verify(wanted.contains(path) && wanted.at(path) == kinds, __FILE__, __LINE__, "changesOf() tells of " + path);
+      check::verify(wanted.contains(path) && wanted.at(path) == kinds, __FILE__, __LINE__,
+                    "changesOf() tells of " + path);
     }
   }
   static void allBelow(const std::string& path, const Value& value, ChangeKind kind,
@@ -442,8 +457,8 @@ TEST(a_body_that_is_not_what_the_tree_says) {
   tree->freeze();
   const std::string body = chain.store.dir / ("txn1/bodies/" + Transaction::bodyName(ino));
   const auto merged = [&] {
-    return mergeToManifest({*tree, chain.store.root(0), chain.store.root(0), 1, 1, chain.store.manifestPath(1),
-                            chain.numbers, 0});
+    return mergeToManifest(
+        {*tree, chain.store.root(0), chain.store.root(0), 1, 1, chain.store.manifestPath(1), chain.numbers, 0});
   };
   std::filesystem::resize_file(body, 4);
   CHECK_EQ(merged().error, EIO);

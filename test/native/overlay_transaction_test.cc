@@ -293,8 +293,8 @@ struct World {
   bool matches(Transaction& transaction, const char* what) {
     const Tree got = treeOf(store, transaction);
     const Tree wanted = model->tree();
-    bool good = sameTrees(wanted, got, [](const Seen& a, const Seen& b) { return sameToReader(a, b) && a.nlink == b.nlink; },
-                          what);
+    bool good = sameTrees(
+        wanted, got, [](const Seen& a, const Seen& b) { return sameToReader(a, b) && a.nlink == b.nlink; }, what);
     for (const auto& [path, node] : model->nodes) {
       const auto at = got.find(path);
       if (at == got.end() || !node->mtimeKnown || at->second.mtimeNs == node->seen.mtimeNs) continue;
@@ -363,13 +363,14 @@ TEST(random_operations_match_the_model) {
     const Tree first = treeOf(world.store, *world.tree);
     auto second = world.restored();
     const Tree again = treeOf(world.store, *second);
-    CHECK(sameTrees(first, again,
-                    [](const Seen& a, const Seen& b) {
-                      // A written file's time is its body's after a restart.
-                      return sameToReader(a, b) && a.ino == b.ino && a.nlink == b.nlink &&
-                             std::abs(a.mtimeNs - b.mtimeNs) < 1'000'000'000;
-                    },
-                    "restored"));
+    CHECK(sameTrees(
+        first, again,
+        [](const Seen& a, const Seen& b) {
+          // A written file's time is its body's after a restart.
+          return sameToReader(a, b) && a.ino == b.ino && a.nlink == b.nlink &&
+                 std::abs(a.mtimeNs - b.mtimeNs) < 1'000'000'000;
+        },
+        "restored"));
     // And it goes on where it was.
     world.tree = std::move(second);
     for (int i = 0; i < 50; ++i) world.step();
@@ -408,15 +409,18 @@ TEST(changes_match_the_model) {
       if (at == now.end()) {
         CHECK(kind.contains(static_cast<int>(ChangeKind::kRemoved)) && kind.size() == 1);
       } else if ((at->second.mode & S_IFMT) != (was.mode & S_IFMT)) {
-        CHECK(kind.contains(static_cast<int>(ChangeKind::kRemoved)) && kind.contains(static_cast<int>(ChangeKind::kAdded)));
+        CHECK(kind.contains(static_cast<int>(ChangeKind::kRemoved)) &&
+              kind.contains(static_cast<int>(ChangeKind::kAdded)));
       } else if (S_ISREG(was.mode) && at->second.content != was.content) {
-        check::verify(kind.contains(static_cast<int>(ChangeKind::kModified)), __FILE__, __LINE__, path + " was modified");
+        check::verify(kind.contains(static_cast<int>(ChangeKind::kModified)), __FILE__, __LINE__,
+                      path + " was modified");
       } else if (!was.isDirectory() && !sameToReader(was, at->second)) {
         check::verify(!kind.empty(), __FILE__, __LINE__, path + " was changed");
       }
     }
     for (const auto& [path, is] : now) {
-      if (!base.contains(path)) CHECK(kinds[path].contains(static_cast<int>(ChangeKind::kAdded)) && kinds[path].size() == 1);
+      if (!base.contains(path))
+        CHECK(kinds[path].contains(static_cast<int>(ChangeKind::kAdded)) && kinds[path].size() == 1);
     }
   }
 }
@@ -472,8 +476,9 @@ TEST(hard_links_of_the_base_nobody_looked_at) {
   REQUIRE(second.create() == 0);
   CHECK(second.create(second.resolve("b"), "unrelated", S_IFREG | 0600, 0, 0, 0, "", 0).error == 0);
   second.freeze();
-  REQUIRE(mergeToManifest({second, store.root(1), store.root(1), 2, 2, store.manifestPath(2), numbers, merged.maxMtimeNs})
-              .error == 0);
+  REQUIRE(
+      mergeToManifest({second, store.root(1), store.root(1), 2, 2, store.manifestPath(2), numbers, merged.maxMtimeNs})
+          .error == 0);
   CHECK(!store.load(2)->imports().empty());
   std::filesystem::create_directory(store.dir / "txn3");
   Transaction third(optionsFor(store, 3, store.root(2), numbers));
@@ -534,8 +539,9 @@ TEST(listing_while_names_change) {
     }
     // Every name with a base position too: commit, and go on from there.
     tree.freeze();
-    REQUIRE(mergeToManifest({tree, world.store.root(0), world.store.root(0), 1, 1, world.store.manifestPath(1),
-                             world.numbers, 0}).error == 0);
+    REQUIRE(mergeToManifest(
+                {tree, world.store.root(0), world.store.root(0), 1, 1, world.store.manifestPath(1), world.numbers, 0})
+                .error == 0);
     std::filesystem::create_directory(world.store.dir / "txn2");
     Transaction second(optionsFor(world.store, 2, world.store.root(1), world.numbers));
     REQUIRE(second.create() == 0);
@@ -672,18 +678,28 @@ TEST(many_threads_in_one_tree) {
         const uint64_t directory = t % 2 == 0 ? kRootIno : tree.resolve(names[engine() % names.size()]);
         if (directory == 0) continue;
         switch (engine() % 6) {
-          case 0: tree.create(directory, name, S_IFREG | 0644, 0, 0, 0, "", 0); break;
-          case 1: tree.remove(directory, name, engine() % 2); break;
-          case 2: tree.rename(directory, name, kRootIno, names[engine() % names.size()], engine() % 3); break;
-          case 3: tree.list(directory, 0, UINT64_MAX, 0, [](const Transaction::Listed&) { return true; }); break;
+          case 0:
+            tree.create(directory, name, S_IFREG | 0644, 0, 0, 0, "", 0);
+            break;
+          case 1:
+            tree.remove(directory, name, engine() % 2);
+            break;
+          case 2:
+            tree.rename(directory, name, kRootIno, names[engine() % names.size()], engine() % 3);
+            break;
+          case 3:
+            tree.list(directory, 0, UINT64_MAX, 0, [](const Transaction::Listed&) { return true; });
+            break;
           case 4: {
             const auto found = tree.lookup(directory, name, 1);
             if (found.error != 0) break;
-            if (S_ISREG(found.attributes.mode)) writeAt(world.store, tree, found.attributes.ino, engine() % 10, "thread");
+            if (S_ISREG(found.attributes.mode))
+              writeAt(world.store, tree, found.attributes.ino, engine() % 10, "thread");
             tree.forget(found.attributes.ino, 1);
             break;
           }
-          default: changesOf(tree);
+          default:
+            changesOf(tree);
         }
       }
     });
@@ -691,7 +707,8 @@ TEST(many_threads_in_one_tree) {
   for (auto& thread : threads) thread.join();
   const Tree now = treeOf(world.store, tree);
   const Tree again = treeOf(world.store, *world.restored());
-  CHECK(sameTrees(now, again, [](const Seen& a, const Seen& b) { return sameToReader(a, b) && a.ino == b.ino; }, "restored"));
+  CHECK(sameTrees(
+      now, again, [](const Seen& a, const Seen& b) { return sameToReader(a, b) && a.ino == b.ino; }, "restored"));
 }
 
 // Records that are whole, but say what no transaction ever said.
