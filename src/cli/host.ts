@@ -11,6 +11,8 @@ import { loadBinding } from '../native/load.js';
 import { describe, SiteswapError, systemCode } from '../util/errors.js';
 
 export const FUSE_DEVICE = '/dev/fuse';
+/** Character device 10:229, on every Linux. */
+const FUSE_RDEV = (10 << 8) | 229;
 const OLDEST_KERNEL = '5.10';
 
 export interface Check {
@@ -81,6 +83,9 @@ export function findInPath(program: string, path = process.env['PATH'] ?? ''): s
 /** Null when it can be opened. */
 export function deviceProblem(): SiteswapError | null {
   try {
+    // A container may have put something else in its place, such as /dev/null.
+    const { rdev } = statSync(FUSE_DEVICE);
+    if (rdev !== FUSE_RDEV) throw new Error(`its device number is ${rdev}`);
     closeSync(openSync(FUSE_DEVICE, 'r+'));
     return null;
   } catch (error) {

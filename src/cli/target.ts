@@ -14,6 +14,7 @@ import { defaultStorePath, StoreLayout } from '../store/layout.js';
 import { describe, SiteswapError, systemCode } from '../util/errors.js';
 
 const MAX_LINKS = 40;
+const NAME_A_DIRECTORY = 'Name an existing site-packages directory or environment.';
 const AS_OWNER = 'Run as root or as the user who mounted.';
 
 export interface Target {
@@ -33,7 +34,7 @@ export async function locate(dir: string | undefined): Promise<Target> {
     if (target === null) return { directory: candidate, mount };
     path = isAbsolute(target) ? target : resolve(dirname(candidate), target);
   }
-  throw new SiteswapError('NO_DIRECTORY', `${path}: too many symbolic links`);
+  throw new SiteswapError('NO_DIRECTORY', `${path}: too many symbolic links`, NAME_A_DIRECTORY);
 }
 
 function realDirectory(path: string): string {
@@ -56,14 +57,7 @@ function linkTarget(path: string): string | null {
 export function noDirectory(path: string, error: unknown): SiteswapError {
   const code = systemCode(error);
   const why = code === 'ENOENT' ? 'does not exist' : code === 'ENOTDIR' ? 'is not a directory' : describe(error);
-  return new SiteswapError(
-    'NO_DIRECTORY',
-    `${path} ${why}`,
-    'Name an existing site-packages directory or environment.',
-    {
-      cause: error,
-    },
-  );
+  return new SiteswapError('NO_DIRECTORY', `${path} ${why}`, NAME_A_DIRECTORY, { cause: error });
 }
 
 /** Refuses what is no directory. Only for a directory that is not mounted over. */
@@ -74,7 +68,7 @@ export function requireDirectory(path: string): void {
   } catch (error) {
     throw noDirectory(path, error);
   }
-  if (!isDirectory) throw new SiteswapError('NO_DIRECTORY', `${path} is not a directory`);
+  if (!isDirectory) throw new SiteswapError('NO_DIRECTORY', `${path} is not a directory`, NAME_A_DIRECTORY);
 }
 
 /** The mount that DIR is in; an error when there is none. */

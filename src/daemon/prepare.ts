@@ -114,6 +114,7 @@ async function scan(store: Store, lowerFd: number, backend: Backend, report: Rep
 
 async function checkStore(store: Store, lowerFd: number, backend: Backend, report: Report): Promise<void> {
   const { layout } = store;
+  await store.checkStarts();
   for (const { generation } of await store.history()) checkManifest(backend, layout.manifest(generation), generation);
   await store.recover();
   report.progress('comparing the directory with the store');

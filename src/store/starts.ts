@@ -16,11 +16,17 @@ export interface Start {
   firstTransaction: number;
 }
 
-/** Takes the next number; durable before it returns. */
-export async function takeStart(layout: StoreLayout): Promise<Start> {
+/** The number that `takeStart` would take. */
+export async function nextStart(layout: StoreLayout): Promise<number> {
   const text = await readText(layout.starts);
   const number = (text === null ? 0 : parseNumberLine(layout.starts, text)) + 1;
   if (number >= MAX_STARTS) throw damaged(layout.starts, 'its number is too large');
+  return number;
+}
+
+/** Takes the next number; durable before it returns. */
+export async function takeStart(layout: StoreLayout): Promise<Start> {
+  const number = await nextStart(layout);
   await writeFileAtomic(layout.starts, `${number}\n`);
   return {
     number,

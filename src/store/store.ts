@@ -15,8 +15,9 @@ import { readGeneration, readHistory, writeGeneration, type Generation } from '.
 import { readHead, writeHead } from './head.js';
 import { StoreLayout, TEMPORARY_PREFIX } from './layout.js';
 import { acquireLock, type TryLock } from './lock.js';
+import { damaged } from './read.js';
 import { recover, type Recovery } from './recover.js';
-import { takeStart, type Start } from './starts.js';
+import { nextStart, takeStart, type Start } from './starts.js';
 import {
   listTransactions,
   readTransactionInfo,
@@ -75,6 +76,11 @@ export class Store {
 
   recover(): Promise<Recovery> {
     return recover(this.layout, this.head);
+  }
+
+  /** Of a store that was mounted before: what would be found too late, when it is mounted already. */
+  async checkStarts(): Promise<void> {
+    if ((await nextStart(this.layout)) === 1) throw damaged(this.layout.starts, 'it is missing');
   }
 
   takeStart(): Promise<Start> {
