@@ -2,7 +2,9 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 
 namespace siteswap::addon {
 
@@ -92,6 +94,37 @@ bool viewOf(const Napi::Value& value, overlay::ViewName& out) {
   out.isTransaction = !fields.value("transaction").IsUndefined();
   out.number = static_cast<uint64_t>(fields.integer(out.isTransaction ? "transaction" : "generation"));
   return !fields.failed();
+}
+
+bool resolutionsOf(const Napi::Value& value, overlay::Resolutions& out) {
+  using overlay::Resolution;
+  static constexpr std::pair<const char*, Resolution::Take> kTakes[] = {{"head", Resolution::kHead},
+                                                                        {"transaction", Resolution::kTransaction},
+                                                                        {"nothing", Resolution::kNothing},
+                                                                        {"merge", Resolution::kMerge}};
+  if (value.IsUndefined()) return true;
+  const Napi::Array list = value.IsArray() ? value.As<Napi::Array>() : Napi::Array::New(value.Env());
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    Fields fields(list.Get(i));
+    const Napi::Value take = fields.value("take");
+    std::string path;
+    Resolution decided{Resolution::kContent, ""};
+    if (fields.failed() || !bytesOf(fields.value("path"), path)) return false;
+    if (take.IsString()) {
+      const std::string word = take.As<Napi::String>().Utf8Value();
+      const auto* found =
+          std::find_if(std::begin(kTakes), std::end(kTakes), [&](const auto& t) { return word == t.first; });
+      if (found == std::end(kTakes)) {
+        Napi::TypeError::New(value.Env(), "unknown take: " + word).ThrowAsJavaScriptException();
+        return false;
+      }
+      decided.take = found->second;
+    } else if (!bytesOf(take, decided.content)) {
+      return false;
+    }
+    out[path] = std::move(decided);
+  }
+  return true;
 }
 
 Napi::Value bufferOf(Napi::Env env, const std::string& bytes) {

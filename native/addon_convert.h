@@ -38,6 +38,8 @@ class Fields {
 // A Buffer argument: a path of bytes.
 bool bytesOf(const Napi::Value& value, std::string& out);
 bool viewOf(const Napi::Value& value, overlay::ViewName& out);
+// A list of {path, take}; undefined: none. False: a TypeError is pending.
+bool resolutionsOf(const Napi::Value& value, overlay::Resolutions& out);
 Napi::Value bufferOf(Napi::Env env, const std::string& bytes);
 const char* fileTypeName(uint32_t mode);
 

@@ -315,12 +315,13 @@ class Engine : public Napi::ObjectWrap<Engine> {
     const auto generation = static_cast<uint64_t>(fields.integer("generation"));
     const auto layer = static_cast<uint32_t>(fields.integer("layer"));
     const std::string path = fields.text("manifestPath");
-    if (fields.failed()) return info.Env().Undefined();
+    auto resolutions = std::make_shared<overlay::Resolutions>();
+    if (fields.failed() || !resolutionsOf(fields.value("resolutions"), *resolutions)) return info.Env().Undefined();
     auto built = std::make_shared<overlay::MergeResult>();
     return runAsync(
         info.Env(), "buildManifest",
-        [core = core_, id, generation, layer, path, built] {
-          *built = core->overlay->buildManifest(id, generation, layer, path);
+        [core = core_, id, generation, layer, path, resolutions, built] {
+          *built = core->overlay->buildManifest(id, generation, layer, path, std::move(*resolutions));
           return built->error;
         },
         [built](Napi::Env env) -> Napi::Value {

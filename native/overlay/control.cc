@@ -123,7 +123,8 @@ int Overlay::changes(uint32_t id, std::vector<Change>& changes) {
   return 0;
 }
 
-MergeResult Overlay::buildManifest(uint32_t id, uint64_t generation, uint32_t layer, const std::string& manifestPath) {
+MergeResult Overlay::buildManifest(uint32_t id, uint64_t generation, uint32_t layer, const std::string& manifestPath,
+                                   Resolutions resolutions) {
   MergeResult result;
   const TxnPtr txn = findTxn(id);
   if (!txn) {
@@ -135,8 +136,8 @@ MergeResult Overlay::buildManifest(uint32_t id, uint64_t generation, uint32_t la
     std::shared_lock lock(viewsMutex_);
     head = {head_, 0};
   }
-  result = mergeToManifest(
-      {*txn->tree, txn->tree->baseRoot(), head, generation, layer, manifestPath, numbers_, maxMtimeNs_});
+  result = mergeToManifest({*txn->tree, txn->tree->baseRoot(), head, generation, layer, manifestPath, numbers_,
+                            maxMtimeNs_, std::move(resolutions)});
   return result;
 }
 

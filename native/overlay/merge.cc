@@ -3,11 +3,15 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <functional>
+#include <set>
 
 #include "overlay/manifest_writer.h"
+#include "sys/unique_fd.h"
 
 namespace siteswap::overlay {
 
@@ -104,13 +108,16 @@ class Merger {
   void mergeChild(uint32_t out, const std::string& name, const ChildRecord& record, const Committed& base,
                   const Committed& head, const std::string& directoryPath) {
     const std::string path = join(directoryPath, name);
-    if (Transaction::isWhiteout(record)) {
-      if (head && !same(base, head)) result_.conflicts.push_back(path);
+    const Node* node = nullptr;
+    if (!Transaction::isWhiteout(record) && (node = transaction_.node(record.ino)) == nullptr) {
+      result_.error = EIO;
       return;
     }
-    const Node* node = transaction_.node(record.ino);
+    if (const Resolution* decided = resolutionAt(path)) {
+      return resolve([out] { return out; }, name, {node, {}}, base, head, directoryPath, *decided);
+    }
     if (node == nullptr) {
-      result_.error = EIO;
+      if (head && !same(base, head)) result_.conflicts.push_back(path);
       return;
     }
     const bool inPlace = isInPlace(*node, base);
@@ -140,6 +147,162 @@ class Merger {
   }
 
   // What the transaction has there, as it sees it.
+  // ---- resolutions
+
+  const Resolution* resolutionAt(const std::string& path) const {
+    const auto at = options_.resolutions.find(path);
+    return at == options_.resolutions.end() ? nullptr : &at->second;
+  }
+  bool hasResolutionBelow(const std::string& path) const {
+    const auto at = options_.resolutions.lower_bound(path + "/");
+    return at != options_.resolutions.end() && at->first.starts_with(path + "/");
+  }
+
+  // Where something is put; a directory that is made when the first thing is put into it.
+  using Place = std::function<uint32_t()>;
+  // What the transaction has at a name: a node, an entry of the base that came with a directory, or nothing.
+  struct Ours {
+    const Node* node = nullptr;
+    Committed committed;
+    explicit operator bool() const { return node != nullptr || committed; }
+    bool isDirectory() const { return node != nullptr ? node->isDirectory() : committed.isDirectory(); }
+  };
+
+  void addOurs(const Place& place, const std::string& name, const Ours& ours, const Committed& base,
+               const std::string& directoryPath) {
+    if (ours.node != nullptr) return addNode(place(), name, *ours.node, directoryPath, isInPlace(*ours.node, base));
+    if (ours.committed) copyCommitted(place(), name, ours.committed, directoryPath);
+  }
+
+  void resolve(const Place& place, const std::string& name, const Ours& ours, const Committed& base,
+               const Committed& head, const std::string& directoryPath, const Resolution& decided) {
+    switch (decided.take) {
+      case Resolution::kNothing:
+        return;
+      case Resolution::kHead:
+        if (head) copyCommitted(place(), name, head, directoryPath);
+        return;
+      case Resolution::kTransaction:
+        return addOurs(place, name, ours, base, directoryPath);
+      case Resolution::kContent:
+        return addContent(place(), name, ours, head, decided.content);
+      case Resolution::kMerge:
+        return mergeByName(place, name, ours, base, head, directoryPath);
+    }
+  }
+
+  void addContent(uint32_t out, const std::string& name, const Ours& ours, const Committed& head,
+                  const std::string& content) {
+    Entry e = ours.node != nullptr && ours.node->isFile() ? entryOf(*ours.node)
+              : ours.committed                            ? ours.committed.entry()
+              : head                                      ? head.entry()
+                                                          : Entry{};
+    if (!S_ISREG(e.mode)) {
+      result_.error = EINVAL;
+      return;
+    }
+    timespec now;
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    e.ino = e.body = newIno();
+    e.layer = options_.layer;
+    e.size = content.size();
+    e.blocks = (e.size + 511) / 512;
+    e.mtimeNs = e.ctimeNs = int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+    e.nlink = 1, e.flags = 0, e.lowerIno = 0;
+    const std::string body = Transaction::bodyName(e.ino);
+    sys::UniqueFd fd(::openat(transaction_.bodiesFd(), body.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (fd.get() < 0) {
+      result_.error = errno;
+      return;
+    }
+    for (size_t done = 0; done < content.size();) {
+      const ssize_t n = ::write(fd.get(), content.data() + done, content.size() - done);
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) {
+        result_.error = n < 0 ? errno : EIO;
+        return;
+      }
+      done += static_cast<size_t>(n);
+    }
+    if (e.size != 0) ++result_.bodies;
+    writer_.add(out, name, e, "", ours.node != nullptr ? xattrsOf(*ours.node, head) : "");
+  }
+
+  // Three-way over the names in a directory that one side may have replaced by another, or removed.
+  void mergeByName(const Place& place, const std::string& name, const Ours& ours, const Committed& base,
+                   const Committed& head, const std::string& directoryPath) {
+    const std::string path = join(directoryPath, name);
+    const auto fits = [](const Committed& c) { return !c || c.isDirectory(); };
+    if ((ours && !ours.isDirectory()) || !fits(head) || !fits(base) || (!ours && !head)) {
+      result_.conflicts.push_back(path);
+      return;
+    }
+    const Committed inherited = ours.node != nullptr ? ours.node->base : ours.committed;
+    std::optional<uint32_t> handle;
+    const Place inside = [&] {
+      if (!handle) {
+        Entry e = ours.node != nullptr ? entryOf(*ours.node) : ours.committed ? ours.committed.entry() : head.entry();
+        e.ino = newIno();
+        e.flags = 0;
+        e.mtimeNs = e.ctimeNs = fresh();
+        const std::string xattrs = ours.node != nullptr ? xattrsOf(*ours.node, head) : "";
+        handle = writer_.add(place(), name, e, "", xattrs);
+      }
+      return *handle;
+    };
+    if (ours && head) inside();
+    std::set<std::string> names;
+    for (const Committed& side : {head, inherited}) {
+      for (uint32_t i = 0; side && i < side.entry().childCount; ++i) names.emplace(side.nameOfChild(i));
+    }
+    if (ours.node != nullptr) {
+      for (const auto& [child, record] : ours.node->children) names.insert(child);
+    }
+    for (const std::string& child : names) {
+      Ours here;
+      if (ours.node != nullptr && ours.node->children.contains(child)) {
+        const ChildRecord& record = ours.node->children.at(child);
+        if (!Transaction::isWhiteout(record)) here.node = transaction_.node(record.ino);
+      } else if (inherited) {
+        here.committed = inherited.child(child);
+      }
+      mergeName(inside, child, here, base ? base.child(child) : Committed{}, head ? head.child(child) : Committed{},
+                path, !ours || !head);
+    }
+    if (handle) setLinkCount(*handle);
+  }
+
+  void mergeName(const Place& place, const std::string& name, const Ours& ours, const Committed& base,
+                 const Committed& head, const std::string& directoryPath, bool directoryIsGone) {
+    const std::string path = join(directoryPath, name);
+    if (const Resolution* decided = resolutionAt(path)) {
+      return resolve(place, name, ours, base, head, directoryPath, *decided);
+    }
+    const bool oursIsBase = ours.node != nullptr
+                                ? isInPlace(*ours.node, base) && !transaction_.subtreeChanged(*ours.node)
+                                : same(ours.committed, base);
+    if (oursIsBase) {
+      // An addition to what the transaction replaced or removed: does it still mean anything?
+      if (!base && head)
+        result_.conflicts.push_back(path);
+      else if (head)
+        copyCommitted(place(), name, head, directoryPath);
+      return;
+    }
+    if (same(base, head)) {
+      if (!base && directoryIsGone)
+        result_.conflicts.push_back(path);
+      else
+        addOurs(place, name, ours, base, directoryPath);
+      return;
+    }
+    const bool areDirectories = (!ours || ours.isDirectory()) && (!head || head.isDirectory()) && (ours || head);
+    if (areDirectories) return mergeByName(place, name, ours, base, head, directoryPath);
+    if (ours || head) result_.conflicts.push_back(path);
+  }
+
+  // ---- copies
+
   void addNode(uint32_t out, const std::string& name, const Node& node, const std::string& directoryPath,
                bool inPlace) {
     const std::string path = join(directoryPath, name);
@@ -190,6 +353,8 @@ class Merger {
 
   void copyCommitted(uint32_t out, const std::string& name, const Committed& from, const std::string& directoryPath) {
     Entry e = from.entry();
+    const std::string path = join(directoryPath, name);
+    if (const Resolution* decided = resolutionAt(path); decided && decided->take == Resolution::kNothing) return;
     const std::string_view xattrs = from.manifest->xattrs(e);
     if (!S_ISDIR(e.mode)) {
       std::string link(from.manifest->link(e));
@@ -202,25 +367,27 @@ class Merger {
       }
       if (S_ISREG(e.mode)) {
         link = e.layer == 0 ? from.lowerPath() : "";
-        if (link == join(directoryPath, name)) link.clear();
+        if (link == path) link.clear();
         if (!link.empty()) e.flags |= kHasLowerPath;
       }
       writer_.add(out, name, e, link, xattrs);
       return;
     }
-    if (out == 0) {
+    const bool isCut = hasResolutionBelow(path);
+    if (out == 0 && !isCut) {
       writer_.addImport(name, from);
       return;
     }
     const uint32_t count = e.childCount;
     e.flags = 0;
     e.ino = newIno();
-    if (moved_) e.mtimeNs = e.ctimeNs = fresh();
+    if (isCut || moved_) e.mtimeNs = e.ctimeNs = fresh();
     const uint32_t handle = writer_.add(out, name, e, "", xattrs);
     for (uint32_t i = 0; i < count; ++i) {
-      copyCommitted(handle, std::string(from.nameOfChild(i)), from.childAt(i), join(directoryPath, name));
+      copyCommitted(handle, std::string(from.nameOfChild(i)), from.childAt(i), path);
     }
   }
+    if (isCut) setLinkCount(handle);
 
   static Entry entryOf(const Node& node) {
     Entry e{};

@@ -102,7 +102,8 @@ class Overlay : public fuse::Operations {
   int freezeTransaction(uint32_t id);  // blocks until no change is in progress
   int transactionInfo(uint32_t id, TransactionInfo& info);
   int changes(uint32_t id, std::vector<Change>& changes);
-  MergeResult buildManifest(uint32_t id, uint64_t generation, uint32_t layer, const std::string& manifestPath);
+  MergeResult buildManifest(uint32_t id, uint64_t generation, uint32_t layer, const std::string& manifestPath,
+                            Resolutions resolutions);
   int publish(uint64_t generation, uint32_t transaction, std::string& error);  // transaction 0: none
   int abortTransaction(uint32_t id);
   int releaseBarrier(uint32_t id);

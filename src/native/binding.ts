@@ -131,6 +131,17 @@ export interface BuildOptions {
   layer: number;
   /** Where the manifest is written (not synced, not renamed). */
   manifestPath: string;
+  resolutions?: Resolution[];
+}
+
+/**
+ * What the new generation has at a path, after a conflict there; `nothing` also where there was none. A Buffer: a file
+ * with these bytes. `merge`: directories, one of which may be new or gone, name by name; additions of one side to a
+ * directory that the other replaced or removed are reported as conflicts of their own then.
+ */
+export interface Resolution {
+  path: Buffer;
+  take: 'head' | 'transaction' | 'nothing' | 'merge' | Buffer;
 }
 
 export interface BuildResult {

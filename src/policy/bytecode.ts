@@ -27,3 +27,12 @@ export function isBytecodePath(op: string, path: Buffer): boolean {
   // Bytes that are not UTF-8 become replacement characters, which no fixed part of the pattern is.
   return OPERATIONS.has(op) && BYTECODE.test(path.toString('utf8'));
 }
+
+/** The source that a cached `.pyc` was compiled from; null when the path is no such file. */
+export function sourceOfBytecode(path: string): string | null {
+  const match = /^((?:.*\/)?)__pycache__\/([^/]+)\.pyc$/s.exec(path);
+  if (!match) return null;
+  const [, directory = '', name = ''] = match;
+  // module.TAG.pyc, module.TAG.opt-N.pyc; a tag may have dots (pytest's), a module none.
+  return `${directory}${name.replace(/\..*$/s, '')}.py`;
+}

@@ -11,6 +11,7 @@ import type { Generation, PackageChange } from '../store/generation.js';
 import type { Store } from '../store/store.js';
 import { asStoreError, describe } from '../util/errors.js';
 import type { BuildOutcome, EnginePort, PathChange } from './engine-port.js';
+import { buildOnHead, type Conflict } from './rebase.js';
 import type { Transaction } from './transaction.js';
 
 export const COMMIT_STEPS = [
@@ -53,7 +54,7 @@ export type CommitOutcome =
   /** Nothing was changed: there is nothing to commit. */
   | { kind: 'unchanged' }
   | { kind: 'refused'; findings: Finding[] }
-  | { kind: 'conflict'; paths: string[] };
+  | Conflict;
 
 export async function commit(transaction: Transaction, force: boolean, context: CommitContext): Promise<CommitOutcome> {
   const { store, engine } = context;
@@ -75,19 +76,20 @@ export async function commit(transaction: Transaction, force: boolean, context: 
   }
 
   const generation = store.head + 1;
+  let packages = verdict.packages;
   try {
     step('build');
     const manifestPath = store.layout.temporaryManifest(generation);
-    const built = await engine.buildManifest({ transaction: id, generation, layer: id, manifestPath });
-    if (built.conflicts.length > 0) {
-      return { kind: 'conflict', paths: built.conflicts.map(({ path }) => path.toString('utf8')) };
-    }
+    const request = { transaction: id, generation, layer: id, manifestPath };
+    const rebased = await buildOnHead({ transaction, changes, packages, force, store, engine, request });
+    if (rebased.kind === 'conflict') return rebased;
+    packages = rebased.packages;
 
     step('sync-layer');
     await store.bodiesToLayer(id, context.sync);
 
     step('write-generation');
-    await store.writeGeneration(record(transaction, generation, built, verdict, context.nowMs()));
+    await store.writeGeneration(record(transaction, generation, rebased.built, packages, context.nowMs()));
 
     step('move-head');
     await store.moveHead(generation);
@@ -105,7 +107,7 @@ export async function commit(transaction: Transaction, force: boolean, context: 
   return {
     kind: 'committed',
     generation,
-    packages: verdict.packages,
+    packages,
     warnings: verdict.findings.map((finding) => finding.message),
   };
 }
@@ -114,7 +116,7 @@ function record(
   transaction: Transaction,
   generation: number,
   built: BuildOutcome,
-  verdict: Verdict,
+  packages: PackageChange[],
   createdMs: number,
 ): Generation {
   return {
@@ -128,7 +130,7 @@ function record(
     layer: transaction.id,
     maxMtimeNs: String(built.maxMtimeNs),
     entries: built.entries,
-    packages: verdict.packages,
+    packages,
   };
 }
 

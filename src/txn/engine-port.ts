@@ -17,6 +17,26 @@ export interface BuildRequest {
   generation: number;
   layer: number;
   manifestPath: string;
+  resolutions?: Resolution[];
+}
+
+/**
+ * What the new generation has at a path, after a conflict there; `nothing` also where there was none. A Buffer: a file
+ * with these bytes. `merge`: directories, one of which may be new or gone, name by name; additions of one side to a
+ * directory that the other replaced or removed are reported as conflicts of their own then.
+ */
+export interface Resolution {
+  path: Buffer;
+  take: 'head' | 'transaction' | 'nothing' | 'merge' | Buffer;
+}
+
+export interface TreeAttributes {
+  ino: bigint;
+  type: EntryType;
+  mode: number;
+  uid: number;
+  gid: number;
+  target?: Buffer;
 }
 
 export interface BuildOutcome {
@@ -45,6 +65,7 @@ export interface EnginePort {
   abortTransaction(id: number): void;
   releaseBarrier(id: number): void;
   restoreTransaction(options: { id: number; directory: string }): void;
+  stat(view: TreeView, path: Buffer): TreeAttributes;
   list(view: TreeView, path: Buffer): { name: Buffer; type: EntryType }[];
   read(view: TreeView, path: Buffer): Promise<Buffer>;
 }

@@ -1,6 +1,6 @@
 /** Why a transaction was not committed, in words for its installer's terminal, `status` and the log. Pure. */
-import type { Generation } from '../store/generation.js';
 import type { Finding } from './commit.js';
+import type { Conflict } from './rebase.js';
 
 const SHOWN = 3;
 
@@ -9,10 +9,12 @@ export function refusedReason(findings: readonly Finding[]): string {
   return listed(errors, '; ');
 }
 
-/** `winners`: the generations that came after the transaction's base, newest first. */
-export function conflictReason(command: readonly string[], paths: readonly string[], winners: Generation[]): string {
-  const others = winners.map((winner) => `'${winner.command.join(' ')}' (generation ${winner.generation})`);
-  return `'${command.join(' ')}' and ${listed(others, ', ')} changed the same files: ${listed(paths, ', ')}`;
+/** Both commands by name: who is too late, and who came first. */
+export function conflictReason(command: readonly string[], { paths, names, winners }: Conflict): string {
+  const first = winners.map((winner) => `'${winner.command.join(' ')}' (generation ${winner.generation})`);
+  const both = `'${command.join(' ')}' and, before it, ${listed(first, ', ')} changed the same`;
+  if (names.length === 0) return `${both} files: ${listed(paths, ', ')}`;
+  return `${both} ${names.length === 1 ? 'distribution' : 'distributions'}: ${listed(names, ', ')}`;
 }
 
 function listed(items: readonly string[], separator: string): string {

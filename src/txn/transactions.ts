@@ -231,13 +231,12 @@ export class Transactions {
         );
       }
       case 'conflict': {
-        const winners = (await store.history()).filter((generation) => generation.generation > transaction.base);
-        const reason = conflictReason(transaction.command, outcome.paths, winners);
+        const reason = conflictReason(transaction.command, outcome);
         await this.#refuse(transaction, reason);
         throw new SiteswapError(
           'COMMIT_CONFLICT',
           `${describeTransaction(transaction)} is not committed: ${reason}`,
-          doAgain(transaction),
+          takeItInstead(transaction),
         );
       }
     }
@@ -376,8 +375,8 @@ function takeIt(transaction: Transaction): string {
   return `Take it all the same with \`siteswap commit --force ${transaction.id}\`, or drop it with \`siteswap abort ${transaction.id}\`.`;
 }
 
-function doAgain(transaction: Transaction): string {
-  return `Drop it with \`siteswap abort ${transaction.id}\` and run its command again.`;
+function takeItInstead(transaction: Transaction): string {
+  return `Run its command again on what is there now and drop this one with \`siteswap abort ${transaction.id}\`, or let it win with \`siteswap commit --force ${transaction.id}\`.`;
 }
 
 /** An engine that finds the root process gone says so with this code. */

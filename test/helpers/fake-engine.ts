@@ -10,13 +10,16 @@ import type {
   EnginePort,
   EngineTransaction,
   PathChange,
+  Resolution,
+  TreeAttributes,
+  TreeView,
 } from '../../src/txn/engine-port.js';
 
 interface FakeTransaction {
   directory: string;
   rootPid: number;
   base: number;
-  paths: Set<string>;
+  paths: Map<string, string>;
   quietMs: number;
   state: EngineTransaction['state'];
 }
@@ -26,8 +29,14 @@ export class FakeEngine implements EnginePort {
   /** What was called, in order: 'begin 1', 'freeze 1', … */
   readonly calls: string[] = [];
   readonly conflicts: string[] = [];
+  /** Of the latest build. */
+  resolutions: Resolution[] = [];
+  /** Files by generation. */
+  readonly generations = new Map<number, ReadonlyMap<string, string>>([[0, new Map()]]);
   /** Method name → what it throws. */
   readonly failures = new Map<string, Error>();
+
+  readonly #journals = new Map<number, Map<string, string>>();
 
   constructor(public head = 0) {}
 
@@ -35,13 +44,13 @@ export class FakeEngine implements EnginePort {
     this.#called('begin', id);
     mkdirSync(join(directory, 'bodies'));
     writeFileSync(join(directory, 'journal'), '');
-    this.transactions.set(id, { directory, rootPid, base: this.head, paths: new Set(), quietMs: 0, state: 'open' });
+    this.transactions.set(id, { directory, rootPid, base: this.head, paths: new Map(), quietMs: 0, state: 'open' });
   }
 
   /** A member writes. */
-  write(id: number, path: string): void {
+  write(id: number, path: string, content = `written by ${id}`): void {
     const transaction = this.#get(id);
-    transaction.paths.add(path);
+    transaction.paths.set(path, content);
     writeFileSync(join(transaction.directory, 'bodies', transaction.paths.size.toString(16)), path);
   }
 
@@ -57,7 +66,7 @@ export class FakeEngine implements EnginePort {
   }
 
   changes(id: number): Promise<PathChange[]> {
-    const changes = [...this.#get(id).paths].map((path): PathChange => ({
+    const changes = [...this.#get(id).paths.keys()].map((path): PathChange => ({
       path: Buffer.from(path),
       kind: 'added',
       type: 'file',
@@ -65,22 +74,33 @@ export class FakeEngine implements EnginePort {
     return Promise.resolve(changes);
   }
 
-  async buildManifest({ transaction, generation, manifestPath }: BuildRequest): Promise<BuildOutcome> {
+  async buildManifest({
+    transaction,
+    generation,
+    manifestPath,
+    resolutions = [],
+  }: BuildRequest): Promise<BuildOutcome> {
     this.#called('build', transaction);
     await Promise.resolve();
-    const conflicts = this.conflicts.map((path) => ({ path: Buffer.from(path) }));
+    this.resolutions = resolutions;
+    const conflicts = this.conflicts
+      .map((path) => ({ path: Buffer.from(path) }))
+      .filter(({ path }) => !resolutions.some((resolution) => resolution.path.equals(path)));
     if (conflicts.length === 0) writeFileSync(manifestPath, `manifest ${generation}\n`);
     return { conflicts, entries: this.#get(transaction).paths.size, maxMtimeNs: 1_700_000_000_000_000_000n };
   }
 
   publish({ generation, transaction }: { generation: number; transaction: number | null }): void {
     this.#called('publish', generation);
+    const paths = transaction === null ? [] : this.#get(transaction).paths;
+    this.generations.set(generation, new Map([...(this.generations.get(this.head) ?? []), ...paths]));
     this.head = generation;
     if (transaction !== null) this.transactions.delete(transaction);
   }
 
   abortTransaction(id: number): void {
     this.#called('abort', id);
+    this.#journals.set(id, this.#get(id).paths);
     this.transactions.delete(id);
   }
 
@@ -94,18 +114,32 @@ export class FakeEngine implements EnginePort {
       directory,
       rootPid: 0,
       base: this.head,
-      paths: new Set(['restored']),
+      paths: this.#journals.get(id) ?? new Map([['restored', '']]),
       quietMs: 0,
       state: 'frozen',
     });
+  }
+
+  stat(view: TreeView, path: Buffer): TreeAttributes {
+    const content = this.#content(view, path);
+    if (content === null) throw Object.assign(new Error('no such file'), { code: 'ENOENT' });
+    return { ino: BigInt(content.length), type: 'file', mode: 0o644, uid: 0, gid: 0 };
   }
 
   list(): [] {
     return [];
   }
 
-  read(): Promise<Buffer> {
-    return Promise.reject(new Error('a fake has no files'));
+  read(view: TreeView, path: Buffer): Promise<Buffer> {
+    const content = this.#content(view, path);
+    if (content !== null) return Promise.resolve(Buffer.from(content));
+    return Promise.reject(Object.assign(new Error('no such file'), { code: 'ENOENT' }));
+  }
+
+  #content(view: TreeView, path: Buffer): string | null {
+    if ('generation' in view) return this.generations.get(view.generation)?.get(path.toString()) ?? null;
+    const { paths, base } = this.#get(view.transaction);
+    return paths.get(path.toString()) ?? this.#content({ generation: base }, path);
   }
 
   #called(method: string, id: number): void {

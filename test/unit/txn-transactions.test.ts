@@ -169,12 +169,55 @@ test('a conflict names both commands', async (t) => {
   for (const { id } of [loser, winner]) w.engine.write(id, 'x.py');
   await w.transactions.commit(winner.id, false);
   w.engine.conflicts.push('x.py');
-  await assert.rejects(w.transactions.commit(loser.id, true), (error: Error & { exitCode: number }) => {
+  await assert.rejects(w.transactions.commit(loser.id, false), (error: Error & { exitCode: number }) => {
     assert.equal(error.exitCode, 15);
-    assert.match(error.message, /'pip install x==1' and 'pip install x==2' \(generation 1\).*x\.py/);
+    assert.match(
+      error.message,
+      /'pip install x==1' and, before it, 'pip install x==2' \(generation 1\) changed the same files: x\.py$/,
+    );
     return true;
   });
   assert.equal(w.store.head, 1);
+  assert.equal(w.transactions.list()[0]?.state, 'refused');
+  assert.deepEqual(await w.transactions.commit(loser.id, true), { generation: 2, changed: true });
+  assert.deepEqual(w.engine.resolutions, [{ path: Buffer.from('x.py'), take: 'transaction' }]);
+});
+
+test('one distribution by two: refused without a common path; by force the versions follow each other', async (t) => {
+  const w = await world(t);
+  const loser = await w.begin({ pid: 1, command: ['pip', 'install', 'x==1'], when: 'explicit' });
+  const winner = await w.begin({ pid: 2, command: ['pip', 'install', 'x==2'], when: 'explicit' });
+  for (const { id } of [loser, winner]) w.engine.write(id, `${id}.py`);
+  w.verdict.packages = [{ name: 'x', from: null, to: '2' }];
+  await w.transactions.commit(winner.id, false);
+  w.verdict.packages = [{ name: 'x', from: null, to: '1' }];
+  await assert.rejects(w.transactions.commit(loser.id, false), {
+    code: 'COMMIT_CONFLICT',
+    message: /'pip install x==1' and, before it, 'pip install x==2' \(generation 1\) changed the same distribution: x$/,
+  });
+  await w.transactions.commit(loser.id, true);
+  assert.deepEqual((await w.store.history(1))[0]?.packages, [{ name: 'x', from: '2', to: '1' }]);
+});
+
+test('a conflict that is none is committed', async (t) => {
+  const w = await world(t);
+  const all = await Promise.all([1, 2].map((pid) => w.begin({ pid, when: 'explicit' })));
+  for (const { id } of all) {
+    w.engine.write(id, 'easy-install.pth', `/src/${id}\n`);
+    w.engine.write(id, 'ns/__init__.py', '');
+    w.engine.write(id, 'ns/__pycache__/__init__.cpython-311.pyc');
+  }
+  await w.transactions.commit(all[0]!.id, false);
+  w.engine.conflicts.push('ns/__pycache__/__init__.cpython-311.pyc', 'ns/__init__.py', 'easy-install.pth');
+  await w.transactions.commit(all[1]!.id, false);
+  assert.deepEqual(
+    w.engine.resolutions.map(({ path, take }) => [path.toString(), take.toString()]),
+    [
+      ['ns/__init__.py', 'head'],
+      ['easy-install.pth', `/src/${all[0]!.id}\n/src/${all[1]!.id}\n`],
+      ['ns/__pycache__/__init__.cpython-311.pyc', 'head'],
+    ],
+  );
 });
 
 test('commits asked for together come one after the other', async (t) => {
