@@ -1,0 +1,881 @@
+// The overlay behind a session on a fake kernel: views, timeouts, the swap, writers, the barrier. No mount, no root.
+#include <sys/wait.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <thread>
+
+#include "check.h"
+#include "fake_kernel.h"
+#include "fuse/opcodes.h"
+#include "overlay/overlay.h"
+#include "overlay/scan.h"
+#include "overlay_fixture.h"
+
+using namespace siteswap::test;
+using namespace std::chrono_literals;
+using siteswap::fuse::kNotifyIncEpoch;
+using siteswap::fuse::kNotifyInvalInode;
+using siteswap::fuse::Session;
+using siteswap::fuse::SessionOptions;
+
+namespace {
+
+constexpr uint64_t kForever = 0x7fffffff;
+using Verdict = Overlay::Verdict;
+
+// A process that only is there: its pid is what requests come from.
+class Process {
+ public:
+  Process() {
+    if (::pipe2(go_, O_CLOEXEC) != 0) std::abort();
+    pid = ::fork();
+    if (pid == 0) {
+      char byte;
+      while (::read(go_[0], &byte, 1) < 0) {
+      }
+      ::_exit(0);
+    }
+  }
+  ~Process() {
+    end();
+    ::close(go_[0]);
+    ::close(go_[1]);
+  }
+  // Exits, and is reaped.
+  void end() {
+    if (pid <= 0) return;
+    (void)!::write(go_[1], "x", 1);
+    int status;
+    ::waitpid(pid, &status, 0);
+    pid = 0;
+  }
+  pid_t pid = 0;
+
+ private:
+  int go_[2];
+};
+
+struct Named {
+  std::string name;
+  uint64_t ino, offset, nodeid;
+};
+
+// A lower with a few files, its generation 0, and an overlay of it on a fake kernel.
+class Mounted {
+ public:
+  explicit Mounted(SessionOptions given = {}, PinPolicy pin = PinPolicy::kProcess) {
+    for (const char* name : {"lower", "manifests", "layers", "live", "lower/pkg", "lower/pkg/sub", "lower/other"}) {
+      CHECK_EQ(::mkdir((dir / name).c_str(), 0755), 0);
+    }
+    writeFile(dir / "lower/version", "0");
+    writeFile(dir / "lower/also", "0");
+    writeFile(dir / "lower/pkg/__init__.py", "init");
+    writeFile(dir / "lower/pkg/sub/deep.py", "deep");
+    writeFile(dir / "lower/other/file", "other");
+    CHECK_EQ(::symlink("pkg/__init__.py", (dir / "lower/link").c_str()), 0);
+    lower = siteswap::sys::UniqueFd(::open((dir / "lower").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ScanSummary summary;
+    CHECK_EQ(scanToManifest(lower.get(), manifestPath(0), uint64_t{1} << 32, uint64_t{1} << 32, nullptr, summary)
+                 .errorNumber,
+             0);
+    OverlayOptions options;
+    options.lowerFd = lower.get();
+    options.layersDir = dir / "layers", options.manifestsDir = dir / "manifests", options.liveDir = dir / "live";
+    options.firstIno = uint64_t{2} << 32, options.inoCount = uint64_t{1} << 32;
+    options.maxMtimeNs = summary.maxMtimeNs;
+    options.pin = pin;
+    OverlayEvents events;
+    events.writerAppeared = [this](const OverlayEvents::Writer& writer) {
+      std::lock_guard lock(mutex_);
+      writers_.push_back(writer);
+      ++writersSeen_;
+      changed_.notify_all();
+    };
+    events.rootExited = [this](uint32_t, siteswap::process::ExitStatus) { ++rootsExited; };
+    events.log = [this](const std::string& line) {
+      std::lock_guard lock(mutex_);
+      log_.push_back(line);
+    };
+    overlay = std::make_unique<Overlay>(options, events);
+    CHECK_EQ(overlay->load(), "");
+    given.deviceFd = kernel.deviceFd();
+    given.log = events.log;
+    given.stopped = [](siteswap::fuse::StopReason, const std::string&) {};
+    session = std::make_unique<Session>(given, *overlay);
+    overlay->attach(session.get());
+    std::atomic<bool> ready{false};
+    session->start([&](const siteswap::fuse::Negotiated&) { ready = true; });
+    CHECK_EQ(kernel.init(45, FakeKernel::kAllFlags).error, 0);
+    while (!ready) std::this_thread::yield();
+  }
+  ~Mounted() {
+    overlay->shutDown();
+    session.reset();
+    overlay.reset();
+  }
+
+  std::string manifestPath(uint64_t g) const { return dir / ("manifests/" + std::to_string(g) + ".manifest"); }
+
+  uint64_t send(uint32_t opcode, uint64_t nodeid, const Bytes& body, pid_t tid) {
+    return kernel.send(opcode, nodeid, body, {}, static_cast<uint32_t>(tid));
+  }
+  Reply ask(uint32_t opcode, uint64_t nodeid, const Bytes& body, pid_t tid = 0) {
+    const uint64_t unique = send(opcode, nodeid, body, tid);
+    return kernel.wait(unique).value_or(Reply{unique, -ETIMEDOUT, {}});
+  }
+  Reply lookupReply(uint64_t parent, const std::string& name, pid_t tid = 0) {
+    return ask(FUSE_LOOKUP, parent, bytesOf(name, '\0'), tid);
+  }
+  // nodeid 0 when it is not there.
+  fuse_entry_out lookup(uint64_t parent, const std::string& name, pid_t tid = 0) {
+    const Reply reply = lookupReply(parent, name, tid);
+    if (reply.error != 0) return {};
+    return reply.as<fuse_entry_out>();
+  }
+  uint64_t walk(const std::string& path, pid_t tid = 0) {
+    uint64_t at = kRootIno;
+    for (std::string_view rest = path; at != 0 && !rest.empty();) {
+      const size_t slash = rest.find('/');
+      at = lookup(at, std::string(rest.substr(0, slash)), tid).nodeid;
+      rest = slash == std::string_view::npos ? "" : rest.substr(slash + 1);
+    }
+    return at;
+  }
+  fuse_attr_out getattr(uint64_t nodeid, pid_t tid = 0) {
+    return ask(FUSE_GETATTR, nodeid, bytesOf(fuse_getattr_in{}), tid).as<fuse_attr_out>();
+  }
+  Reply readReply(uint64_t nodeid, uint64_t offset, uint32_t size, pid_t tid = 0) {
+    fuse_read_in in{};
+    in.offset = offset;
+    in.size = size;
+    return ask(FUSE_READ, nodeid, bytesOf(in), tid);
+  }
+  static std::string text(const Reply& reply) {
+    if (reply.error != 0) return "<error " + std::to_string(-reply.error) + ">";
+    return {reinterpret_cast<const char*>(reply.body.data()), reply.body.size()};
+  }
+  std::string read(uint64_t nodeid, pid_t tid = 0) { return text(readReply(nodeid, 0, 4096, tid)); }
+  std::string readPath(const std::string& path, pid_t tid = 0) {
+    const uint64_t node = walk(path, tid);
+    return node == 0 ? "<nothing>" : read(node, tid);
+  }
+
+  uint64_t opendir(uint64_t nodeid, pid_t tid = 0) {
+    const Reply reply = ask(FUSE_OPENDIR, nodeid, bytesOf(fuse_open_in{}), tid);
+    CHECK_EQ(reply.error, 0);
+    return reply.as<fuse_open_out>().fh;
+  }
+  std::vector<Named> list(uint64_t nodeid, bool plus, uint32_t size, pid_t tid = 0) {
+    const uint64_t fh = opendir(nodeid, tid);
+    std::vector<Named> all;
+    uint64_t offset = 0;
+    for (;;) {
+      fuse_read_in in{};
+      in.fh = fh, in.offset = offset, in.size = size;
+      const Reply reply = ask(plus ? FUSE_READDIRPLUS : FUSE_READDIR, nodeid, bytesOf(in), tid);
+      CHECK_EQ(reply.error, 0);
+      CHECK(reply.body.size() <= size);
+      if (reply.error != 0 || reply.body.empty()) return all;
+      for (size_t at = 0; at < reply.body.size();) {
+        fuse_entry_out entry{};
+        if (plus) std::memcpy(&entry, reply.body.data() + at, sizeof entry);
+        const size_t head = at + (plus ? sizeof entry : 0);
+        fuse_dirent d{};
+        std::memcpy(&d, reply.body.data() + head, FUSE_NAME_OFFSET);
+        const auto* name = reinterpret_cast<const char*>(reply.body.data()) + head + FUSE_NAME_OFFSET;
+        all.push_back({std::string(name, d.namelen), d.ino, d.off, entry.nodeid});
+        offset = d.off;
+        at = head + FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + d.namelen);
+      }
+    }
+  }
+
+  Reply create(uint64_t parent, const std::string& name, pid_t tid) {
+    fuse_create_in in{};
+    in.mode = S_IFREG | 0644;
+    in.flags = O_CREAT | O_EXCL | O_RDWR;
+    return ask(FUSE_CREATE, parent, bytesOf(in, name, '\0'), tid);
+  }
+  Reply write(uint64_t nodeid, const std::string& bytes, pid_t tid) {
+    fuse_write_in in{};
+    in.size = static_cast<uint32_t>(bytes.size());
+    return ask(FUSE_WRITE, nodeid, bytesOf(in, bytes), tid);
+  }
+  Reply mkdir(uint64_t parent, const std::string& name, pid_t tid) {
+    fuse_mkdir_in in{};
+    in.mode = 0755;
+    return ask(FUSE_MKDIR, parent, bytesOf(in, name, '\0'), tid);
+  }
+  int unlink(uint64_t parent, const std::string& name, pid_t tid) {
+    return ask(FUSE_UNLINK, parent, bytesOf(name, '\0'), tid).error;
+  }
+
+  int begin(uint32_t id, pid_t root, const std::string& token = "") {
+    const std::string directory = dir / ("txn" + std::to_string(id));
+    if (::mkdir(directory.c_str(), 0700) != 0) return errno;
+    return overlay->beginTransaction(id, directory, root, token);
+  }
+  // freeze, build, move the layer, publish: as the daemon does it.
+  void commit(uint32_t id, uint64_t generation) {
+    CHECK_EQ(overlay->freezeTransaction(id), 0);
+    const MergeResult built = overlay->buildManifest(id, generation, id, manifestPath(generation), {});
+    CHECK_EQ(built.error, 0);
+    CHECK(built.conflicts.empty());
+    std::filesystem::rename(dir / ("txn" + std::to_string(id) + "/bodies"), dir / ("layers/" + std::to_string(id)));
+    std::string error;
+    CHECK_EQ(overlay->publish(generation, id, error), 0);
+    CHECK_EQ(error, "");
+  }
+  // A commit by `member` that puts `generation` into both files.
+  void install(uint32_t id, uint64_t generation, pid_t member) {
+    CHECK_EQ(begin(id, member), 0);
+    for (const char* name : {"version", "also"}) {
+      CHECK_EQ(unlink(kRootIno, name, member), 0);
+      const Reply made = create(kRootIno, name, member);
+      CHECK_EQ(made.error, 0);
+      CHECK_EQ(write(made.as<fuse_entry_out>().nodeid, std::to_string(generation), member).error, 0);
+    }
+    commit(id, generation);
+  }
+
+  std::optional<OverlayEvents::Writer> nextWriter(std::chrono::milliseconds patience = 10s) {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, patience, [&] { return !writers_.empty(); })) return std::nullopt;
+    OverlayEvents::Writer first = writers_.front();
+    writers_.erase(writers_.begin());
+    return first;
+  }
+  size_t writersSeen() {
+    std::lock_guard lock(mutex_);
+    return writersSeen_;
+  }
+  // Waits until so many requests are parked or being decided.
+  bool waitParked(uint64_t count) {
+    for (int i = 0; i < 5000; ++i) {
+      if (overlay->parkedCount() == count) return true;
+      std::this_thread::sleep_for(1ms);
+    }
+    return false;
+  }
+  bool isUnanswered(uint64_t unique) { return !kernel.wait(unique, 30).has_value(); }
+  void dropNotifications() {
+    while (kernel.waitNotification(0)) {
+    }
+  }
+  // INC_EPOCH, then the root's attributes.
+  void checkRefreshed(int timeoutMs = 5000) {
+    const auto first = kernel.waitNotification(timeoutMs);
+    REQUIRE(first.has_value());
+    CHECK_EQ(first->error, kNotifyIncEpoch);
+    for (;;) {
+      const auto next = kernel.waitNotification(timeoutMs);
+      REQUIRE(next.has_value());
+      REQUIRE(next->error == kNotifyInvalInode);
+      const auto out = next->as<fuse_notify_inval_inode_out>();
+      CHECK(out.off < 0);
+      if (out.ino == kRootIno) return;
+    }
+  }
+
+  TempDir dir;
+  siteswap::sys::UniqueFd lower;
+  FakeKernel kernel;
+  std::unique_ptr<Overlay> overlay;
+  std::unique_ptr<Session> session;
+  std::atomic<int> rootsExited{0};
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<OverlayEvents::Writer> writers_;
+  size_t writersSeen_ = 0;
+  std::vector<std::string> log_;
+};
+
+}  // namespace
+
+TEST(a_committed_view_is_cached_for_ever) {
+  Mounted m;
+  const fuse_entry_out pkg = m.lookup(kRootIno, "pkg");
+  CHECK(pkg.nodeid > kRootIno);
+  CHECK_EQ(pkg.attr.ino, pkg.nodeid);
+  CHECK_EQ(pkg.entry_valid, kForever);
+  CHECK_EQ(pkg.attr_valid, kForever);
+  CHECK_EQ(m.getattr(kRootIno).attr_valid, kForever);
+  const fuse_entry_out init = m.lookup(pkg.nodeid, "__init__.py");
+  CHECK_EQ(init.entry_valid, kForever);
+  CHECK_EQ(init.attr_valid, kForever);
+  CHECK_EQ(init.attr.size, 4u);
+  CHECK_EQ(m.getattr(init.nodeid).attr_valid, kForever);
+  for (const uint64_t parent : {kRootIno, pkg.nodeid}) {
+    const Reply missing = m.lookupReply(parent, "missing");
+    CHECK_EQ(missing.error, 0);
+    CHECK_EQ(missing.as<fuse_entry_out>().nodeid, 0u);
+    CHECK_EQ(missing.as<fuse_entry_out>().entry_valid, kForever);
+  }
+  CHECK_EQ(m.read(init.nodeid), "init");
+  CHECK_EQ(m.text(m.readReply(init.nodeid, 2, 1)), "i");
+  CHECK_EQ(m.text(m.readReply(init.nodeid, 4, 10)), "");
+  CHECK_EQ(m.text(m.readReply(init.nodeid, ~uint64_t{0}, 10)), "");
+  CHECK_EQ(m.readReply(pkg.nodeid, 0, 10).error, -EISDIR);
+  CHECK_EQ(m.text(m.ask(FUSE_READLINK, m.walk("link"), {})), "pkg/__init__.py");
+  CHECK_EQ(m.ask(FUSE_READLINK, pkg.nodeid, {}).error, -EINVAL);
+  CHECK_EQ(m.lookupReply(init.nodeid, "x").error, -ENOTDIR);
+  CHECK_EQ(m.lookupReply(kRootIno, std::string(256, 'n')).error, -ENAMETOOLONG);
+  CHECK_EQ(m.lookupReply(987654321, "x").error, -ESTALE);
+  CHECK_EQ(m.overlay->committedViewEvents(), 0u);
+}
+
+TEST(listings) {
+  Mounted m;
+  const std::set<std::string> wanted{".", "..", "also", "link", "other", "pkg", "version"};
+  for (const bool plus : {false, true}) {
+    for (const uint32_t size : {160u, 200u, 300u, 4096u, 1u << 20}) {
+      std::set<std::string> got;
+      for (const Named& named : m.list(kRootIno, plus, size)) {
+        CHECK(got.insert(named.name).second);
+        if (named.name == "." || named.name == "..") {
+          CHECK_EQ(named.ino, kRootIno);
+          CHECK_EQ(named.nodeid, 0u);
+          continue;
+        }
+        CHECK_EQ(named.ino, m.lookup(kRootIno, named.name).nodeid);
+        if (plus) CHECK_EQ(named.nodeid, named.ino);
+      }
+      CHECK(got == wanted);
+    }
+  }
+  const uint64_t pkg = m.walk("pkg");
+  CHECK_EQ(m.list(pkg, true, 4096).size(), 4u);
+  CHECK_EQ(m.list(m.walk("pkg/sub"), false, 4096)[1].ino, pkg);
+  fuse_read_in in{};
+  in.size = 4096, in.offset = ~uint64_t{0};
+  CHECK_EQ(m.ask(FUSE_READDIR, pkg, bytesOf(in)).body.size(), 0u);
+  in.offset = 0;
+  CHECK_EQ(m.ask(FUSE_READDIR, m.walk("version"), bytesOf(in)).error, -ENOTDIR);
+  in.fh = 77;
+  CHECK_EQ(m.ask(FUSE_READDIR, kRootIno, bytesOf(in)).error, -ESTALE);
+  in.fh = ~uint64_t{0};
+  CHECK_EQ(m.ask(FUSE_READDIR, kRootIno, bytesOf(in)).error, -ESTALE);
+}
+
+TEST(without_epochs_root_names_are_never_cached) {
+  SessionOptions options;
+  options.disableEpoch = true;
+  Mounted m(options);
+  CHECK_EQ(m.lookup(kRootIno, "pkg").entry_valid, 0u);
+  CHECK_EQ(m.getattr(kRootIno).attr_valid, 0u);
+  CHECK_EQ(m.lookupReply(kRootIno, "missing").error, -ENOENT);
+  CHECK_EQ(m.lookup(m.walk("pkg"), "__init__.py").entry_valid, kForever);
+  for (const Named& named : m.list(kRootIno, true, 4096)) CHECK_EQ(named.nodeid, 0u);
+}
+
+TEST(while_a_transaction_is_open) {
+  Mounted m;
+  Process member, reader;
+  const uint64_t committed = m.walk("pkg/__init__.py");
+  REQUIRE(m.begin(1, member.pid) == 0);
+  m.checkRefreshed();
+  CHECK_EQ(m.begin(1, member.pid), EEXIST);
+  for (const pid_t pid : {member.pid, reader.pid, 0}) {
+    CHECK_EQ(m.lookup(kRootIno, "pkg", pid).entry_valid, 0u);
+    CHECK_EQ(m.lookupReply(kRootIno, "missing", pid).error, -ENOENT);
+  }
+  CHECK_EQ(m.getattr(kRootIno, reader.pid).attr_valid, 0u);
+  CHECK_EQ(m.walk("pkg/__init__.py", reader.pid), committed);
+  const uint64_t own = m.walk("pkg/__init__.py", member.pid);
+  CHECK(own != committed && own != 0);
+  CHECK_EQ(m.read(own, member.pid), "init");
+
+  const Reply made = m.create(kRootIno, "new", member.pid);
+  CHECK_EQ(made.error, 0);
+  const uint64_t file = made.as<fuse_entry_out>().nodeid;
+  CHECK_EQ(made.as<fuse_entry_out>().entry_valid, 0u);
+  CHECK_EQ(m.write(file, "bytes", member.pid).as<fuse_write_out>().size, 5u);
+  CHECK_EQ(m.write(own, "INIT!", member.pid).error, 0);
+  CHECK_EQ(m.readPath("new", member.pid), "bytes");
+  CHECK_EQ(m.readPath("pkg/__init__.py", member.pid), "INIT!");
+  CHECK_EQ(m.walk("new", reader.pid), 0u);
+  CHECK_EQ(m.readPath("pkg/__init__.py", reader.pid), "init");
+  CHECK_EQ(m.readPath("pkg/__init__.py"), "init");
+  std::set<std::string> names;
+  for (const Named& named : m.list(kRootIno, true, 300, member.pid)) names.insert(named.name);
+  CHECK(names.contains("new"));
+  for (const Named& named : m.list(kRootIno, false, 4096, reader.pid)) CHECK(named.name != "new");
+  // A change through a committed file's number by a member: the walk is made again.
+  fuse_setattr_in mode{};
+  mode.valid = FATTR_MODE, mode.mode = 0600;
+  CHECK_EQ(m.ask(FUSE_SETATTR, committed, bytesOf(mode), member.pid).error, -ESTALE);
+  CHECK_EQ(m.ask(FUSE_SETATTR, own, bytesOf(mode), member.pid).error, 0);
+  // In a committed directory where a member stands (a cwd) it works on its own tree.
+  const uint64_t committedPkg = m.walk("pkg", reader.pid);
+  CHECK_EQ(m.mkdir(committedPkg, "made", member.pid).error, 0);
+  CHECK(m.walk("pkg/made", member.pid) != 0);
+  CHECK(m.lookup(committedPkg, "made", member.pid).nodeid != 0);
+  CHECK_EQ(m.lookup(committedPkg, "made", reader.pid).nodeid, 0u);
+  CHECK_EQ(m.writersSeen(), 0u);
+
+  m.dropNotifications();
+  CHECK_EQ(m.overlay->abortTransaction(1), 0);
+  m.checkRefreshed();
+  CHECK_EQ(m.walk("new", member.pid), 0u);
+  CHECK_EQ(m.ask(FUSE_GETATTR, file, bytesOf(fuse_getattr_in{}), member.pid).error, -ESTALE);
+  CHECK_EQ(m.lookup(kRootIno, "pkg", member.pid).entry_valid, kForever);
+  CHECK_EQ(m.overlay->abortTransaction(1), ENOENT);
+}
+
+TEST(commit_and_pins) {
+  Mounted m;
+  Process installer, oldReader, newReader;
+  CHECK_EQ(m.begin(1, 0x3fffffff), ESRCH);
+  std::filesystem::remove(m.dir / "txn1");
+  m.opendir(kRootIno, oldReader.pid);
+  const uint64_t oldNode = m.walk("version", oldReader.pid);
+  m.install(1, 1, installer.pid);
+  CHECK_EQ(m.readPath("version", newReader.pid), "1");
+  CHECK_EQ(m.readPath("version", installer.pid), "1");
+  CHECK_EQ(m.readPath("version", oldReader.pid), "0");
+  CHECK_EQ(m.walk("version", oldReader.pid), oldNode);
+  CHECK_EQ(m.read(oldNode, newReader.pid), "0");
+  // Names that differ ask, those that do not differ are cached.
+  CHECK_EQ(m.lookup(kRootIno, "version", newReader.pid).entry_valid, 0u);
+  CHECK_EQ(m.lookup(kRootIno, "pkg", newReader.pid).entry_valid, kForever);
+  CHECK_EQ(m.getattr(kRootIno, newReader.pid).attr_valid, 0u);
+  const auto pins = m.overlay->pins();
+  CHECK_EQ(pins.size(), 1u);
+  CHECK(!pins.empty() && pins[0].pid == oldReader.pid && pins[0].generation == 0);
+  oldReader.end();
+  for (int i = 0; i < 5000 && !m.overlay->pins().empty(); ++i) std::this_thread::sleep_for(1ms);
+  CHECK(m.overlay->pins().empty());
+  CHECK_EQ(m.lookup(kRootIno, "version", newReader.pid).entry_valid, kForever);
+  // Back, without a transaction: generation 2 is generation 0 again.
+  std::string error;
+  CHECK_EQ(m.overlay->publish(77, 0, error), EBADMSG);
+  CHECK(!error.empty());
+  CHECK_EQ(m.overlay->publish(0, 0, error), 0);
+  CHECK_EQ(m.readPath("version", newReader.pid), "0");
+}
+
+TEST(one_listing_shows_one_generation) {
+  Mounted m;
+  Process installer;
+  const uint64_t fh = m.opendir(kRootIno);
+  CHECK_EQ(m.begin(1, installer.pid), 0);
+  CHECK_EQ(m.unlink(kRootIno, "version", installer.pid), 0);
+  CHECK_EQ(m.mkdir(kRootIno, "aaa", installer.pid).error, 0);
+  m.commit(1, 1);
+  std::set<std::string> names;
+  for (uint64_t offset = 0;;) {
+    fuse_read_in in{};
+    in.fh = fh, in.offset = offset, in.size = 40;
+    const Reply reply = m.ask(FUSE_READDIR, kRootIno, bytesOf(in));
+    if (reply.error != 0 || reply.body.empty()) break;
+    fuse_dirent d{};
+    std::memcpy(&d, reply.body.data(), FUSE_NAME_OFFSET);
+    names.insert(std::string(reinterpret_cast<const char*>(reply.body.data()) + FUSE_NAME_OFFSET, d.namelen));
+    offset = d.off;
+  }
+  CHECK(names.contains("version") && !names.contains("aaa"));
+}
+
+TEST(the_swap_tells_the_kernel_before_its_first_answer) {
+  Mounted m;
+  Process installer;
+  for (uint64_t generation = 1; generation <= 15; ++generation) {
+    const auto id = static_cast<uint32_t>(generation);
+    CHECK_EQ(m.begin(id, installer.pid), 0);
+    const uint64_t old = m.lookup(kRootIno, "version").nodeid;
+    CHECK_EQ(m.unlink(kRootIno, "version", installer.pid), 0);
+    CHECK_EQ(m.create(kRootIno, "version", installer.pid).error, 0);
+    m.dropNotifications();
+    std::thread asker([&] {
+      for (;;) {
+        const uint64_t now = m.lookup(kRootIno, "version").nodeid;
+        if (now == old) continue;
+        // One stream: what was sent before the answer is here already.
+        m.checkRefreshed(0);
+        return;
+      }
+    });
+    m.commit(id, generation);
+    asker.join();
+  }
+}
+
+TEST(a_writer_waits_for_its_decision) {
+  Mounted m;
+  Process writer;
+  fuse_create_in in{};
+  in.mode = S_IFREG | 0644, in.flags = O_CREAT | O_EXCL;
+  const uint64_t unique = m.send(FUSE_CREATE, kRootIno, bytesOf(in, "new\0"s), writer.pid);
+  const auto asked = m.nextWriter();
+  REQUIRE(asked.has_value());
+  CHECK_EQ(asked->pid, writer.pid);
+  CHECK_EQ(asked->path, "new");
+  CHECK_EQ(asked->op, "create");
+  CHECK_EQ(m.overlay->parkedCount(), 1u);
+  CHECK(m.isUnanswered(unique));
+  // Others are served meanwhile, the writer's own reads too.
+  CHECK_EQ(m.readPath("version", writer.pid), "0");
+  m.overlay->decide(asked->request + 1000, Verdict::kError, EACCES);
+  CHECK(m.isUnanswered(unique));
+  m.overlay->decide(asked->request, Verdict::kError, EACCES);
+  CHECK_EQ(m.kernel.wait(unique)->error, -EACCES);
+  m.overlay->decide(asked->request, Verdict::kError, EACCES);
+  CHECK_EQ(m.writersSeen(), 1u);
+  CHECK_EQ(m.overlay->committedViewEvents(), 1u);
+  CHECK_EQ(m.overlay->parkedCount(), 0u);
+
+  // Becomes an installer: the request runs again, by the root's own number at once.
+  const uint64_t again = m.send(FUSE_CREATE, kRootIno, bytesOf(in, "new\0"s), writer.pid);
+  const auto second = m.nextWriter();
+  REQUIRE(second.has_value());
+  REQUIRE(m.begin(1, writer.pid) == 0);
+  m.overlay->decide(second->request, Verdict::kRetry, 0);
+  CHECK_EQ(m.kernel.wait(again)->error, 0);
+  CHECK(m.walk("new", writer.pid) != 0);
+  CHECK_EQ(m.writersSeen(), 2u);
+  CHECK_EQ(m.mkdir(kRootIno, "more", writer.pid).error, 0);
+  CHECK_EQ(m.writersSeen(), 2u);
+}
+
+TEST(a_writer_below_the_root_walks_again) {
+  Mounted m;
+  Process writer;
+  const uint64_t pkg = m.walk("pkg"), file = m.walk("pkg/__init__.py");
+  fuse_mkdir_in in{};
+  in.mode = 0755;
+  const uint64_t unique = m.send(FUSE_MKDIR, pkg, bytesOf(in, "made\0"s), writer.pid);
+  const auto asked = m.nextWriter();
+  REQUIRE(asked.has_value());
+  CHECK_EQ(asked->path, "pkg/made");
+  REQUIRE(m.begin(1, writer.pid) == 0);
+  m.overlay->decide(asked->request, Verdict::kRetry, 0);
+  CHECK_EQ(m.kernel.wait(unique)->error, -ESTALE);
+  const uint64_t own = m.walk("pkg", writer.pid);
+  CHECK(own != pkg);
+  CHECK_EQ(m.mkdir(own, "made", writer.pid).error, 0);
+  // A file: the same.
+  fuse_setattr_in mode{};
+  mode.valid = FATTR_MODE, mode.mode = 0600;
+  CHECK_EQ(m.ask(FUSE_SETATTR, file, bytesOf(mode), writer.pid).error, -ESTALE);
+  CHECK_EQ(m.writersSeen(), 1u);
+}
+
+TEST(who_cannot_be_seen_cannot_write) {
+  Mounted m;
+  CHECK_EQ(m.create(kRootIno, "new", 0).error, -EROFS);
+  CHECK_EQ(m.mkdir(m.walk("pkg"), "new", 0).error, -EROFS);
+  CHECK_EQ(m.unlink(kRootIno, "version", 0), -EROFS);
+  fuse_rename2_in rename{};
+  rename.newdir = kRootIno;
+  CHECK_EQ(m.ask(FUSE_RENAME2, kRootIno, bytesOf(rename, "version\0new\0"s)).error, -EROFS);
+  fuse_setattr_in mode{};
+  mode.valid = FATTR_MODE;
+  CHECK_EQ(m.ask(FUSE_SETATTR, m.walk("version"), bytesOf(mode)).error, -EROFS);
+  CHECK_EQ(m.ask(FUSE_SETATTR, kRootIno, bytesOf(mode)).error, -EROFS);
+  CHECK_EQ(m.writersSeen(), 0u);
+  // With a transaction open too.
+  Process member;
+  REQUIRE(m.begin(1, member.pid) == 0);
+  CHECK_EQ(m.create(kRootIno, "new", 0).error, -EROFS);
+  CHECK_EQ(m.writersSeen(), 0u);
+}
+
+TEST(the_barrier) {
+  Mounted m;
+  Process installer, pinned, fresh, killed;
+  m.opendir(kRootIno, pinned.pid);
+  REQUIRE(m.begin(1, installer.pid) == 0);
+  CHECK_EQ(m.unlink(kRootIno, "version", installer.pid), 0);
+  const Reply made = m.create(kRootIno, "version", installer.pid);
+  CHECK_EQ(m.write(made.as<fuse_entry_out>().nodeid, "1", installer.pid).error, 0);
+  // While it lives nobody waits.
+  {
+    Process early;
+    CHECK_EQ(m.readPath("version", early.pid), "0");
+  }
+  installer.end();
+  const uint64_t waiting = m.send(FUSE_LOOKUP, kRootIno, bytesOf("version\0"s), fresh.pid);
+  REQUIRE(m.waitParked(1));
+  const uint64_t ancestor = m.send(FUSE_OPENDIR, kRootIno, bytesOf(fuse_open_in{}), ::getpid());
+  REQUIRE(m.waitParked(2));
+  const uint64_t interrupted = m.send(FUSE_GETATTR, kRootIno, bytesOf(fuse_getattr_in{}), killed.pid);
+  REQUIRE(m.waitParked(3));
+  CHECK(m.isUnanswered(waiting));
+  // Pinned readers never wait; nor does who can't be told apart.
+  CHECK_EQ(m.readPath("version", pinned.pid), "0");
+  CHECK_EQ(m.readPath("version"), "0");
+  CHECK_EQ(m.readPath("pkg/__init__.py", pinned.pid), "init");
+  // A signal for one that waits.
+  fuse_interrupt_in in{};
+  in.unique = interrupted;
+  m.kernel.send(FUSE_INTERRUPT, 0, bytesOf(in), interrupted | 1);
+  const auto ended = m.kernel.wait(interrupted);
+  CHECK(ended && ended->error == -EINTR);
+  CHECK(m.isUnanswered(waiting));
+  CHECK_EQ(m.overlay->parkedCount(), 2u);
+  m.commit(1, 1);
+  const auto found = m.kernel.wait(waiting);
+  REQUIRE(found && found->error == 0);
+  CHECK_EQ(m.read(found->as<fuse_entry_out>().nodeid), "1");
+  const auto opened = m.kernel.wait(ancestor);
+  CHECK(opened && opened->error == 0 && opened->as<fuse_open_out>().fh == 1);
+  CHECK_EQ(m.readPath("version", pinned.pid), "0");
+  for (int i = 0; i < 5000 && m.rootsExited == 0; ++i) std::this_thread::sleep_for(1ms);
+  CHECK_EQ(m.rootsExited, 1);
+}
+
+TEST(the_barrier_is_released_without_a_commit) {
+  for (const bool abort : {false, true}) {
+    Mounted m;
+    Process installer, fresh;
+    REQUIRE(m.begin(1, installer.pid) == 0);
+    CHECK_EQ(m.unlink(kRootIno, "version", installer.pid), 0);
+    installer.end();
+    const uint64_t waiting = m.send(FUSE_LOOKUP, kRootIno, bytesOf("version\0"s), fresh.pid);
+    REQUIRE(m.waitParked(1));
+    CHECK_EQ(abort ? m.overlay->abortTransaction(1) : m.overlay->releaseBarrier(1), 0);
+    const auto found = m.kernel.wait(waiting);
+    REQUIRE(found && found->error == 0);
+    CHECK_EQ(m.read(found->as<fuse_entry_out>().nodeid), "0");
+    Process later;
+    CHECK_EQ(m.readPath("version", later.pid), "0");
+  }
+}
+
+TEST(interrupts) {
+  Mounted m;
+  Process writer;
+  const uint64_t unique = m.send(FUSE_UNLINK, kRootIno, bytesOf("version\0"s), writer.pid);
+  const auto asked = m.nextWriter();
+  REQUIRE(asked.has_value());
+  fuse_interrupt_in in{};
+  in.unique = unique;
+  m.kernel.send(FUSE_INTERRUPT, 0, bytesOf(in), unique | 1);
+  const auto ended = m.kernel.wait(unique);
+  CHECK(ended && ended->error == -EINTR);
+  // The decision comes too late.
+  m.overlay->decide(asked->request, Verdict::kRetry, 0);
+  CHECK_EQ(m.overlay->parkedCount(), 0u);
+  // Of what nobody knows.
+  for (uint64_t i = 0; i < 200; ++i) {
+    in.unique = 1'000'000 + 2 * i;
+    m.kernel.send(FUSE_INTERRUPT, 0, bytesOf(in), in.unique | 1);
+  }
+  CHECK_EQ(m.readPath("version"), "0");
+}
+
+TEST(shutting_down_answers_what_waits) {
+  auto m = std::make_unique<Mounted>();
+  Process installer, fresh, writer;
+  const uint64_t deciding = m->send(FUSE_UNLINK, kRootIno, bytesOf("version\0"s), writer.pid);
+  REQUIRE(m->nextWriter().has_value());
+  REQUIRE(m->begin(1, installer.pid) == 0);
+  installer.end();
+  const uint64_t waiting = m->send(FUSE_LOOKUP, kRootIno, bytesOf("version\0"s), fresh.pid);
+  REQUIRE(m->waitParked(2));
+  m->overlay->shutDown();
+  for (const uint64_t unique : {deciding, waiting}) {
+    const auto ended = m->kernel.wait(unique);
+    CHECK(ended && ended->error == -EINTR);
+  }
+  // Nobody is parked any more.
+  CHECK(m->kernel.wait(m->send(FUSE_LOOKUP, kRootIno, bytesOf("version\0"s), fresh.pid)).has_value());
+  m.reset();
+}
+
+TEST(a_change_while_the_transaction_is_judged_waits) {
+  Mounted m;
+  Process member;
+  REQUIRE(m.begin(1, member.pid) == 0);
+  const uint64_t file = m.create(kRootIno, "new", member.pid).as<fuse_entry_out>().nodeid;
+  CHECK_EQ(m.overlay->freezeTransaction(1), 0);
+  CHECK_EQ(m.overlay->freezeTransaction(2), ENOENT);
+  TransactionInfo info;
+  CHECK_EQ(m.overlay->transactionInfo(1, info), 0);
+  CHECK_EQ(info.state, "frozen");
+  CHECK(info.mutations > 0);
+  CHECK(info.members == std::vector<int>{member.pid});
+  fuse_write_in in{};
+  in.size = 1;
+  const uint64_t unique = m.send(FUSE_WRITE, file, bytesOf(in, "x"s), member.pid);
+  REQUIRE(m.waitParked(1));
+  CHECK_EQ(m.overlay->abortTransaction(1), 0);
+  const auto ended = m.kernel.wait(unique);
+  CHECK(ended && ended->error == -ESTALE);
+}
+
+TEST(restored_transactions) {
+  Mounted m;
+  Process member;
+  REQUIRE(m.begin(1, member.pid) == 0);
+  const uint64_t file = m.create(kRootIno, "new", member.pid).as<fuse_entry_out>().nodeid;
+  CHECK_EQ(m.write(file, "bytes", member.pid).error, 0);
+  // As another transaction, while the first is there: numbers belong to both, names do not.
+  CHECK_EQ(m.overlay->restoreTransaction(2, m.dir / "txn1"), 0);
+  CHECK_EQ(m.overlay->restoreTransaction(2, m.dir / "txn1"), EEXIST);
+  CHECK_EQ(m.overlay->restoreTransaction(3, m.dir / "nothing"), ENOENT);
+  std::string bytes;
+  CHECK_EQ(m.overlay->pathRead({true, 2}, "new", bytes), 0);
+  CHECK_EQ(bytes, "bytes");
+  CHECK_EQ(m.overlay->abortTransaction(1), 0);
+  std::vector<Change> changes;
+  CHECK_EQ(m.overlay->changes(2, changes), 0);
+  CHECK(changes.size() == 1 && changes[0].path == "new");
+  CHECK_EQ(m.overlay->abortTransaction(2), 0);
+}
+
+TEST(path_calls) {
+  Mounted m;
+  Overlay::PathNode node;
+  CHECK_EQ(m.overlay->pathStat({false, 0}, "link", node), 0);
+  CHECK_EQ(node.target, "pkg/__init__.py");
+  CHECK_EQ(m.overlay->pathStat({false, 0}, "missing/x", node), ENOENT);
+  CHECK_EQ(m.overlay->pathStat({false, 9}, "", node), ENOENT);
+  std::vector<Overlay::PathEntry> entries;
+  CHECK_EQ(m.overlay->pathList({false, 0}, "pkg", entries), 0);
+  CHECK_EQ(entries.size(), 2u);
+  CHECK_EQ(m.overlay->pathList({false, 0}, "version", entries), ENOTDIR);
+  CHECK_EQ(m.overlay->pathList({true, 4}, "", entries), ENOENT);
+  std::string bytes;
+  CHECK_EQ(m.overlay->pathRead({false, 0}, "pkg/sub/deep.py", bytes), 0);
+  CHECK_EQ(bytes, "deep");
+  CHECK_EQ(m.overlay->pathRead({false, 0}, "pkg", bytes), EISDIR);
+}
+
+TEST(every_answer_is_of_one_generation) {
+  Mounted m;
+  Process installer, member;
+  std::atomic<bool> done{false};
+  std::atomic<uint64_t> answers{0};
+  const auto number = [](const std::string& text) { return text.starts_with("<") ? -1L : std::atol(text.c_str()); };
+  std::vector<std::thread> threads;
+  // On HEAD: never back.
+  for (int t = 0; t < 2; ++t) {
+    threads.emplace_back([&] {
+      long last = 0;
+      while (!done) {
+        for (const char* name : {"version", "also"}) {
+          const long now = number(m.readPath(name));
+          CHECK(now >= last);
+          last = now;
+          ++answers;
+        }
+      }
+    });
+  }
+  // Pinned: what it saw first, for as long as it lives.
+  threads.emplace_back([&] {
+    while (!done) {
+      Process reader;
+      m.opendir(kRootIno, reader.pid);
+      const long first = number(m.readPath("version", reader.pid));
+      CHECK(first >= 0);
+      for (int i = 0; i < 20 && !done; ++i) {
+        CHECK_EQ(number(m.readPath(i % 2 == 0 ? "also" : "version", reader.pid)), first);
+        ++answers;
+      }
+    }
+  });
+  // Who holds a file open reads the same file through the commit.
+  std::atomic<uint64_t> open{0};
+  std::atomic<long> openContent{0};
+  threads.emplace_back([&] {
+    while (!done) {
+      const long before = openContent;
+      const uint64_t node = open;
+      if (node == 0) continue;
+      const long got = number(m.read(node, installer.pid));
+      if (before != openContent || node != open) continue;
+      CHECK_EQ(got, before);
+      const Reply attributes = m.ask(FUSE_GETATTR, node, bytesOf(fuse_getattr_in{}), installer.pid);
+      CHECK_EQ(attributes.error, 0);
+      ++answers;
+    }
+  });
+  for (uint64_t generation = 1; generation <= 25; ++generation) {
+    const auto id = static_cast<uint32_t>(generation);
+    CHECK_EQ(m.begin(id, installer.pid), 0);
+    for (const char* name : {"version", "also"}) {
+      CHECK_EQ(m.unlink(kRootIno, name, installer.pid), 0);
+      const Reply made = m.create(kRootIno, name, installer.pid);
+      CHECK_EQ(made.error, 0);
+      const uint64_t node = made.as<fuse_entry_out>().nodeid;
+      CHECK_EQ(m.write(node, std::to_string(generation), installer.pid).error, 0);
+      open = 0;
+      openContent = static_cast<long>(generation);
+      open = node;
+    }
+    m.commit(id, generation);
+  }
+  done = true;
+  for (auto& thread : threads) thread.join();
+  CHECK(answers > 100);
+}
+
+TEST(random_requests) {
+  Random random;
+  Mounted m;
+  Process member, stranger;
+  REQUIRE(m.begin(1, member.pid) == 0);
+  std::atomic<bool> done{false};
+  std::thread policy([&] {
+    while (!done) {
+      if (const auto asked = m.nextWriter(5ms)) {
+        m.overlay->decide(asked->request, asked->request % 3 == 0 ? Verdict::kLive : Verdict::kError, EROFS);
+      }
+    }
+  });
+  std::vector<uint64_t> nodes{kRootIno, m.walk("pkg"), m.walk("version")};
+  for (int i = 0; i < 4000; ++i) {
+    const auto table = siteswap::fuse::opcodeTable();
+    const auto& row = table[random(table.size())];
+    if (row.handling != siteswap::fuse::Handling::kOperation) continue;
+    Bytes body(row.wireBytes);
+    for (std::byte& b : body) b = static_cast<std::byte>(random.chance(75) ? 0 : random(256));
+    if (row.opcode == FUSE_READ || row.opcode == FUSE_READDIR || row.opcode == FUSE_READDIRPLUS) {
+      auto& in = *reinterpret_cast<fuse_read_in*>(body.data());
+      in.size = static_cast<uint32_t>(random(8192));
+    }
+    if (row.opcode == FUSE_RENAME2 && random.chance(80))
+      *reinterpret_cast<fuse_rename2_in*>(body.data()) = {random.pick(nodes), 0, 0};
+    if (row.opcode == FUSE_GETXATTR || row.opcode == FUSE_LISTXATTR) {
+      reinterpret_cast<fuse_getxattr_in*>(body.data())->size = static_cast<uint32_t>(random(64));
+    }
+    if (row.opcode == FUSE_LINK) *reinterpret_cast<fuse_link_in*>(body.data()) = {random.pick(nodes)};
+    if (row.opcode == FUSE_SETATTR || row.opcode == FUSE_FALLOCATE || row.opcode == FUSE_WRITE) {
+      // No file of more than a few kilobytes.
+      std::fill(body.begin() + 8, body.end(), std::byte{0});
+      if (row.opcode == FUSE_SETATTR) reinterpret_cast<fuse_setattr_in*>(body.data())->size = random(5000);
+    }
+    if (row.opcode == FUSE_SETXATTR || row.opcode == FUSE_BATCH_FORGET)
+      std::fill(body.begin(), body.end(), std::byte{0});
+    // Whole names: what is malformed is the session's to refuse.
+    for (int n = 0; n < row.names; ++n) {
+      const std::string name = random.chance(30)   ? "__pycache__"
+                               : random.chance(20) ? "version"
+                                                   : random.pick(someNames());
+      append(body, name.c_str(), name.size() + 1);
+    }
+    const uint64_t nodeid = random.chance(5) ? random.bits() : random.pick(nodes);
+    const pid_t pids[] = {0, member.pid, member.pid, member.pid, stranger.pid};
+    const uint64_t unique = m.send(row.opcode, nodeid, body, pids[random(5)]);
+    if (!row.replies) continue;
+    const auto reply = m.kernel.wait(unique);
+    REQUIRE(reply.has_value());
+    CHECK(reply->error <= 0 && reply->error > -4096);
+    check::verify(reply->error != -EIO, __FILE__, __LINE__, "EIO for "s + row.name);
+    const bool entry = row.opcode == FUSE_LOOKUP || row.opcode == FUSE_CREATE || row.opcode == FUSE_MKDIR ||
+                       row.opcode == FUSE_MKNOD || row.opcode == FUSE_SYMLINK;
+    if (entry && reply->error == 0 && reply->as<fuse_entry_out>().nodeid != 0 && nodes.size() < 60) {
+      nodes.push_back(reply->as<fuse_entry_out>().nodeid);
+    }
+  }
+  done = true;
+  policy.join();
+  std::vector<Change> changes;
+  CHECK_EQ(m.overlay->changes(1, changes), 0);
+  CHECK_EQ(m.readPath("pkg/__init__.py", stranger.pid), "init");
+}
