@@ -1,0 +1,115 @@
+/**
+ * Readers that only read: what they ask never enters JavaScript; the bytecode that they write is everybody's at once, and
+ * makes no transaction.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { mountedVenv, type MountedVenv } from '../helpers/mounted-venv.js';
+import { PIP_INSTALL, versionedWheel } from '../helpers/versioned-package.js';
+import { buildWheel } from '../helpers/wheel.js';
+
+const TIMEOUT_MS = 2 * 60_000;
+
+/** Imports every module below site-packages that can be imported at all, and reads every byte. */
+const IMPORT_EVERYTHING = `
+import importlib, importlib.metadata, os, pkgutil, sys, sysconfig
+site = sysconfig.get_path('purelib')
+imported = 0
+for module in pkgutil.walk_packages([site], onerror=lambda name: None):
+    if module.name.endswith('__main__'):
+        continue
+    try:
+        importlib.import_module(module.name)
+        imported += 1
+    except BaseException:
+        pass
+read = 0
+for folder, _, files in os.walk(site):
+    for name in files:
+        with open(os.path.join(folder, name), 'rb') as file:
+            read += len(file.read())
+print(imported, len(list(importlib.metadata.distributions())), read)
+`;
+
+async function committedViewEvents(mounted: MountedVenv): Promise<number> {
+  return (await mounted.status()).counters.committedViewEvents;
+}
+
+test('an import of everything never enters JavaScript', { timeout: TIMEOUT_MS }, async (t) => {
+  const mounted = await mountedVenv(t, {
+    prepare: async (venv, work) => {
+      await venv.run('pip', [...PIP_INSTALL, versionedWheel(work, { version: '1.0.0', serial: 0 }, 50)]);
+      await venv.run(venv.python, ['-m', 'compileall', '-q', venv.sitePackages]);
+    },
+  });
+  const requests = async (): Promise<number> =>
+    Object.values((await mounted.status()).counters.requests).reduce((sum, count) => sum + count, 0);
+  assert.equal(await committedViewEvents(mounted), 0);
+  const before = await requests();
+  const [imported, distributions] = (await mounted.must(mounted.python, '-c', IMPORT_EVERYTHING))
+    .split(' ')
+    .map(Number);
+  assert.ok(imported! > 300, `${imported} modules`);
+  assert.equal(distributions, 3);
+  const after = await requests();
+  assert.ok(after - before > 1000, `${after - before} requests`);
+  assert.equal(await committedViewEvents(mounted), 0);
+  assert.deepEqual((await mounted.status()).transactions, []);
+  t.diagnostic(`${imported} modules, ${after - before} requests, no event`);
+  await mounted.unmount();
+});
+
+/** How the import of `module` came by its code: which bytecode files were read and which were written. */
+async function bytecode(mounted: MountedVenv, module: string): Promise<{ matched: number; wrote: number }> {
+  const { code, stderr } = await mounted.venv.run(mounted.python, ['-v', '-c', `import ${module}`]);
+  assert.equal(code, 0, stderr);
+  const lines = stderr.split('\n').filter((line) => /\/site-packages\/(pkg|other)\//.test(line));
+  const count = (pattern: RegExp): number => lines.filter((line) => pattern.test(line)).length;
+  return { matched: count(/\.pyc matches /), wrote: count(/^# (created|wrote) /) };
+}
+
+test(
+  'bytecode that a reader writes is the next one’s, follows what did not change, and goes with what did',
+  {
+    timeout: TIMEOUT_MS,
+  },
+  async (t) => {
+    const options = [...PIP_INSTALL, '--no-compile'];
+    const mounted = await mountedVenv(t, {
+      prepare: async (venv, work) => {
+        const other = { 'other/__init__.py': 'from other import sub', 'other/sub.py': 'N = 1' };
+        const wheels = [
+          versionedWheel(work, { version: '1.0.0', serial: 0 }),
+          buildWheel({ name: 'other', version: '1.0', files: other, dir: work }),
+        ];
+        await venv.run('pip', [...options, ...wheels]);
+      },
+    });
+    const listed = await mounted.listing();
+    assert.deepEqual(await bytecode(mounted, 'pkg, other'), { matched: 0, wrote: 4 });
+    assert.deepEqual(await bytecode(mounted, 'pkg, other'), { matched: 4, wrote: 0 });
+    const events = await committedViewEvents(mounted);
+    assert.deepEqual(await bytecode(mounted, 'pkg, other'), { matched: 4, wrote: 0 });
+    assert.equal(await committedViewEvents(mounted), events, 'reading it back is not JavaScript’s');
+    const shown = await mounted.listing();
+    const added = [...shown.keys()].filter((path) => !listed.has(path));
+    assert.equal(added.length, 6, 'two __pycache__ and four files');
+    for (const [path, line] of listed) assert.equal(shown.get(path), line);
+
+    const { transactions, generation } = await mounted.status();
+    assert.deepEqual([transactions, generation], [[], 0]);
+    assert.equal((await mounted.log()).length, 1);
+
+    await mounted.must('pip', ...options, versionedWheel(mounted.work, { version: '2.0.0', serial: 1 }));
+    assert.deepEqual(await bytecode(mounted, 'other'), { matched: 2, wrote: 0 });
+    assert.deepEqual(await bytecode(mounted, 'pkg'), { matched: 0, wrote: 2 });
+    assert.deepEqual(await bytecode(mounted, 'pkg, other'), { matched: 4, wrote: 0 });
+
+    // It is kept in the store.
+    await mounted.unmount();
+    await mounted.mount();
+    assert.deepEqual(await bytecode(mounted, 'pkg, other'), { matched: 4, wrote: 0 });
+    assert.equal((await mounted.status()).generation, 1);
+    await mounted.unmount();
+  },
+);
