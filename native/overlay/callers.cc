@@ -12,6 +12,8 @@ namespace {
 
 constexpr int kMostAncestors = 64;
 constexpr size_t kMostInterrupted = 64;
+constexpr size_t kMostEndedPins = 4096;
+constexpr int64_t kLeaseCheckMs = 100;
 
 int64_t nowMs() {
   timespec t;
@@ -25,12 +27,13 @@ bool isSame(const process::ProcessPtr& a, const process::ProcessPtr& b) {
 
 }  // namespace
 
-void Overlay::setPin(Known& known, std::optional<uint64_t> generation) {
+void Overlay::setPin(Known& known, std::optional<uint64_t> generation, PinReason reason) {
   if (known.pin) {
     const auto at = pinCounts_.find(*known.pin);
     if (--at->second == 0) pinCounts_.erase(at);
   }
   known.pin = generation;
+  known.reason = reason;
   if (generation) {
     ++pinCounts_[*generation];
     known.pinnedAtMs = nowMs();
@@ -38,24 +41,121 @@ void Overlay::setPin(Known& known, std::optional<uint64_t> generation) {
 }
 
 void Overlay::processEnded(const process::ProcessPtr& process) {
+  uint64_t head;
+  {
+    std::shared_lock lock(viewsMutex_);
+    head = head_->generation();
+  }
+  bool isLast = false;
+  {
+    std::lock_guard lock(knownMutex_);
+    const auto at = known_.find(process->pid);
+    if (at == known_.end() || !isSame(at->second.process, process)) return;
+    const Known& known = at->second;
+    if (known.pin && known.program.hasLayout()) endedPins_[known.program.layout] = *known.pin;
+    isLast = known.pin && *known.pin != head && pinCounts_[*known.pin] == 1;
+    isLast = isLast || endedPins_.size() > kMostEndedPins;
+  }
+  // With it the last holder of an old generation would go: unless one that it forked, and that never asked, lives on.
+  if (isLast) adoptForks();
   std::lock_guard lock(knownMutex_);
   const auto at = known_.find(process->pid);
   if (at == known_.end() || !isSame(at->second.process, process)) return;
-  setPin(at->second, std::nullopt);
+  setPin(at->second, std::nullopt, PinReason::kListed);
   known_.erase(at);
 }
 
-bool Overlay::identify(fuse::RequestPtr& request, bool pin, Caller& caller) {
-  if (options_.pin == PinPolicy::kNone) pin = false;
+// Pins what was forked from pinned processes and did not ask for anything yet, before it matters: from now on what they
+// would ask for differs from what the kernel has cached.
+void Overlay::adoptForks() {
+  std::map<std::array<uint64_t, 6>, uint64_t> pinned;
+  {
+    std::lock_guard lock(knownMutex_);
+    pinned.swap(endedPins_);
+    for (const auto& [pid, known] : known_) {
+      if (known.pin && known.program.hasLayout()) pinned[known.program.layout] = *known.pin;
+    }
+  }
+  if (pinned.empty()) return;
+  for (const process::RunningProgram& fork : process::forkedProcesses()) {
+    const auto pin = pinned.find(fork.program.layout);
+    if (pin == pinned.end()) continue;
+    const process::ProcessPtr process = processes_.ofPid(fork.pid);
+    if (!process || process->startTicks != fork.startTicks) continue;
+    bool isNew = false;
+    {
+      std::lock_guard lock(knownMutex_);
+      Known& known = knownOf(process, fork.program, isNew);
+      if (!isNew) continue;
+      known.hasListed = true;
+      setPin(known, pin->second, PinReason::kInherited);
+    }
+    processes_.watchEnd(process, [this, process] { processEnded(process); });
+  }
+}
+
+// A fork whose parent is gone: whose memory does it have?
+void Overlay::findRelatives(const process::Program& program, TxnPtr& member, std::optional<uint64_t>& inherited) {
+  if (!program.forkedNotExeced || !program.hasLayout()) return;
+  std::lock_guard lock(knownMutex_);
+  for (const auto& [pid, known] : known_) {
+    if (known.program.layout != program.layout) continue;
+    if (known.member && !known.member->detached) member = known.member;
+    if (known.pin) inherited = known.pin;
+  }
+  if (inherited || member) return;
+  if (const auto at = endedPins_.find(program.layout); at != endedPins_.end()) inherited = at->second;
+}
+
+void Overlay::expireLeases() {
+  if (options_.pin != PinPolicy::kLease) return;
+  std::lock_guard lock(knownMutex_);
+  const int64_t now = nowMs();
+  if (now - leasesCheckedMs_ < kLeaseCheckMs && now >= leasesCheckedMs_) return;
+  leasesCheckedMs_ = now;
+  for (auto& [pid, known] : known_) {
+    if (known.pin && now - known.pinnedAtMs > options_.leaseSeconds * 1000) {
+      setPin(known, std::nullopt, PinReason::kListed);
+    }
+  }
+}
+
+Overlay::Known& Overlay::knownOf(const process::ProcessPtr& process, const std::optional<process::Program>& program,
+                                 bool& isNew) {
+  Known& known = known_[process->pid];
+  isNew = !isSame(known.process, process);
+  // The same process, but another program: what its predecessor had loaded is gone.
+  const bool isAnother = !isNew && program && process::isAnotherProgram(known.program, *program);
+  if (isNew || isAnother) {
+    setPin(known, std::nullopt, PinReason::kListed);
+    known = Known{};
+    known.process = process;
+  }
+  if (program) known.program = *program;
+  return known;
+}
+
+bool Overlay::mustReadProgram(const process::ProcessPtr& process) {
+  std::lock_guard lock(knownMutex_);
+  const auto at = known_.find(process->pid);
+  if (at == known_.end() || !isSame(at->second.process, process)) return true;
+  // A fork may have looked something up on its way to exec.
+  return at->second.pin && at->second.program.forkedNotExeced;
+}
+
+bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller) {
   {
     std::shared_lock lock(viewsMutex_);
     caller = {};
     caller.viewEpoch = viewEpoch_;
     // With one view alive it does not matter who asks; what is pinned must be known for the next commit.
-    if (!pin && !severalViews()) return true;
+    if (!listsRoot && !severalViews()) return true;
   }
   process::ProcessPtr process = processes_.ofThread(static_cast<pid_t>(request->tid()));
   if (!process) return true;
+  expireLeases();
+  std::optional<process::Program> program;
+  if (listsRoot || mustReadProgram(process)) program = process->program();
   for (;;) {
     std::vector<TxnPtr> open;
     uint64_t membershipEpoch;
@@ -72,13 +172,7 @@ bool Overlay::identify(fuse::RequestPtr& request, bool pin, Caller& caller) {
     bool isNew = false, checked = false;
     {
       std::lock_guard lock(knownMutex_);
-      Known& known = known_[process->pid];
-      if (!isSame(known.process, process)) {
-        setPin(known, std::nullopt);
-        known = Known{process, 0, nullptr, std::nullopt, 0};
-        isNew = true;
-      }
-      checked = known.checkedEpoch == membershipEpoch;
+      checked = knownOf(process, program, isNew).checkedEpoch == membershipEpoch;
     }
     if (isNew) {
       processes_.watchEnd(process, [this, process] { processEnded(process); });
@@ -87,12 +181,16 @@ bool Overlay::identify(fuse::RequestPtr& request, bool pin, Caller& caller) {
       TxnPtr member;
       std::optional<uint64_t> inherited;
       findMembership(*request, process, open, member, inherited);
+      if (!member && !inherited && program) findRelatives(*program, member, inherited);
       std::lock_guard lock(knownMutex_);
       Known& known = known_[process->pid];
       if (!isSame(known.process, process)) continue;
       known.checkedEpoch = membershipEpoch;
       if (member) known.member = member;
-      if (inherited && !known.pin) setPin(known, inherited);
+      if (inherited && !known.pin && !known.hasListed) {
+        setPin(known, inherited, PinReason::kInherited);
+        known.hasListed = true;
+      }
     }
     {
       std::shared_lock viewsLock(viewsMutex_);
@@ -105,10 +203,8 @@ bool Overlay::identify(fuse::RequestPtr& request, bool pin, Caller& caller) {
         caller.member = known.member;
         return true;
       }
-      if (known.pin && options_.pin == PinPolicy::kLease && nowMs() - known.pinnedAtMs > options_.leaseSeconds * 1000) {
-        setPin(known, std::nullopt);
-      }
       caller.pin = known.pin;
+      caller.isNew = !known.hasListed;
     }
     // The barrier: whoever comes new while an installer that has ended is not decided yet waits for the decision, and
     // so do the installer's own ancestors. Is its process alive, right now? An exit event may come too late: a shell
@@ -117,15 +213,16 @@ bool Overlay::identify(fuse::RequestPtr& request, bool pin, Caller& caller) {
       if (!txn->root || !txn->root->ended()) continue;
       const bool isAncestor = std::any_of(txn->ancestors.begin(), txn->ancestors.end(),
                                           [&](const auto& ancestor) { return isSame(ancestor, process); });
-      if ((!caller.pin || isAncestor) && park(request, txn)) return false;
+      if ((caller.isNew || isAncestor) && park(request, txn)) return false;
     }
-    if (!pin || caller.pin) return true;
+    if (!listsRoot) return true;
     std::shared_lock viewsLock(viewsMutex_);
     if (viewEpoch_ != caller.viewEpoch) continue;
     std::lock_guard lock(knownMutex_);
     Known& known = known_[process->pid];
     if (!isSame(known.process, process)) continue;
-    setPin(known, head_->generation());
+    known.hasListed = true;
+    if (!known.pin && options_.pin != PinPolicy::kNone) setPin(known, head_->generation(), PinReason::kListed);
     caller.pin = known.pin;
     return true;
   }
@@ -237,10 +334,11 @@ uint64_t Overlay::parkedCount() {
 }
 
 std::vector<PinInfo> Overlay::pins() {
+  expireLeases();
   std::lock_guard lock(knownMutex_);
   std::vector<PinInfo> pins;
   for (const auto& [pid, known] : known_) {
-    if (known.pin) pins.push_back({pid, *known.pin, known.pinnedAtMs});
+    if (known.pin) pins.push_back({pid, *known.pin, known.pinnedAtMs, known.reason});
   }
   return pins;
 }
@@ -252,7 +350,9 @@ void Overlay::moveToHead(const TxnPtr& txn) {
     Known& known = item;  // a structured binding can't be captured before C++20's later compilers
     const bool isAncestor = std::any_of(txn->ancestors.begin(), txn->ancestors.end(),
                                         [&](const auto& ancestor) { return isSame(ancestor, known.process); });
-    if ((isAncestor || known.member == txn) && known.pin) setPin(known, generation);
+    if ((isAncestor || known.member == txn) && known.pin) {
+      setPin(known, generation, PinReason::kMoved);
+    }
   }
 }
 

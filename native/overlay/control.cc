@@ -149,6 +149,7 @@ int Overlay::publish(uint64_t generation, uint32_t transaction, std::string& err
     error = "the manifest of generation " + std::to_string(generation) + " can't be used";
     return EBADMSG;
   }
+  adoptForks();
   {
     // The swap. Requests for the root are answered under this lock: those before it with the old tree, those after it
     // with the new one, and what the kernel kept of the old one is void before the first of these is answered.
@@ -159,7 +160,12 @@ int Overlay::publish(uint64_t generation, uint32_t transaction, std::string& err
     if (txn) {
       moveToHead(txn);
       txn->tree->setState(TransactionState::kCommitted);
-      txn->tree->releaseCommitted([&](uint64_t ino) { return manifest->indexOf(ino).has_value(); });
+      txn->tree->releaseCommitted([&](uint64_t ino) {
+        const auto index = manifest->indexOf(ino);
+        // A directory that keeps its number got a new time: the kernel must not go on with the old one.
+        if (index && S_ISDIR(manifest->entry(*index).mode)) session_->notifyInvalInode(ino, -1, 0);
+        return index.has_value();
+      });
       closeTxn(txn);
     }
     sweepClosed();

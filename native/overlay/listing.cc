@@ -123,7 +123,7 @@ void Overlay::listInto(fuse::RequestPtr request, bool plus) {
   const Target target = resolve(request->nodeid());
   if (target.kind == Target::kNone) return request->replyError(ESTALE);
   if (target.kind == Target::kTransaction) {
-    return listTransaction(*request, *target.txn->tree, target.ino, plus);
+    return listTransaction(*request, *target.txn->tree, target.ino, plus, mayCacheNames(*target.txn->tree));
   }
   if (target.kind == Target::kLive) return listLive(*request, target.ino, plus);
   if ((fh & kTransactionHandle) != 0) {
@@ -131,7 +131,7 @@ void Overlay::listInto(fuse::RequestPtr request, bool plus) {
     if (!txn) return request->replyError(ESTALE);
     const uint64_t ino = target.kind == Target::kRoot ? kRootIno : txn->tree->resolve(target.committed.path());
     if (ino == 0) return request->replyError(ENOENT);
-    return listTransaction(*request, *txn->tree, ino, plus);
+    return listTransaction(*request, *txn->tree, ino, plus, false);
   }
   if (target.kind == Target::kCommitted) return listCommitted(*request, target.committed, plus, true, false);
   const Manifest* manifest = manifestOf(fh);
@@ -181,7 +181,7 @@ void Overlay::listLive(fuse::Request& request, uint64_t ino, bool plus) {
   listing.reply(request);
 }
 
-void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus) {
+void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus, bool cacheNames) {
   const auto& arg = request.arg<fuse_read_in>();
   Listing listing(arg.size, plus);
   if (addDots(listing, arg.offset, ino, tree.parentOf(ino))) {
@@ -189,7 +189,7 @@ void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_
     if (end == 0) end = tree.nextCookie();
     const int error = tree.list(
         ino, TransactionOffset::cookie(arg.offset), end, plus ? 1 : 0, [&](const Transaction::Listed& listed) {
-          const fuse_entry_out entry = entryFor(listed.attributes, false, false);
+          const fuse_entry_out entry = entryFor(listed.attributes, cacheNames, true);
           const uint64_t offset = TransactionOffset::of(listed.cookie, end);
           return listing.add(listed.name, listed.attributes.ino, listed.attributes.mode, offset, entry);
         });

@@ -16,9 +16,11 @@ void Overlay::lookup(fuse::RequestPtr request) {
     case Target::kNone:
       return request->replyError(ESTALE);
     case Target::kTransaction: {
-      const auto found = parent.txn->tree->lookup(parent.ino, name, 1);
+      Transaction& tree = *parent.txn->tree;
+      const auto found = tree.lookup(parent.ino, name, 1);
+      if (found.error == ENOENT) return replyNegative(*request, mayCacheNames(tree));
       if (found.error != 0) return request->replyError(found.error);
-      return replyEntry(*request, found.attributes, false, false);
+      return replyEntry(*request, found.attributes, mayCacheNames(tree), true);
     }
     case Target::kLive: {
       const auto child = live_.child(parent.ino, name);
@@ -39,7 +41,7 @@ void Overlay::lookup(fuse::RequestPtr request) {
         if (caller.member) {
           const auto found = caller.member->tree->lookup(kRootIno, r.name(), 1);
           if (found.error != 0) return r.replyError(found.error);
-          return replyEntry(r, found.attributes, false, false);
+          return replyEntry(r, found.attributes, false, true);
         }
         const auto child = shownChild(viewRoot(caller), r.name());
         return child ? replyEntry(r, *child, false, true) : replyNegative(r, false);
@@ -61,7 +63,7 @@ void Overlay::lookup(fuse::RequestPtr request) {
       if (directory == 0) return request->replyError(ENOENT);
       const auto found = tree.lookup(directory, name, 1);
       if (found.error != 0) return request->replyError(found.error);
-      return replyEntry(*request, found.attributes, false, false);
+      return replyEntry(*request, found.attributes, false, true);
     }
   }
   if (!parent.committed.isDirectory()) return request->replyError(ENOTDIR);
@@ -94,7 +96,7 @@ void Overlay::getattr(fuse::RequestPtr request) {
     case Target::kTransaction: {
       const auto found = target.txn->tree->getattr(target.ino);
       if (found.error != 0) return request->replyError(found.error);
-      return replyAttributes(*request, found.attributes, false);
+      return replyAttributes(*request, found.attributes, true);
     }
     case Target::kCommitted:
       return replyAttributes(*request, attributesOf(target.committed), true);

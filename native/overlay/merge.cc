@@ -140,13 +140,13 @@ class Merger {
   void mergeBoth(uint32_t out, const std::string& name, const Node& node, const Committed& base, const Committed& head,
                  const std::string& directoryPath) {
     Entry e = base && !node.attributesChanged ? head.entry() : entryOf(node);
-    e.ino = node.ino;
+    // The transaction's own number stands for what the transaction saw there, and the kernel may have that cached.
+    e.ino = base && base.entry().ino == head.entry().ino ? node.ino : newIno();
     if (node.entriesChanged) e.mtimeNs = e.ctimeNs = fresh();
     const uint32_t handle = writer_.add(out, name, e, "", xattrsOf(node, head));
     mergeDirectory(handle, node, base, head, join(directoryPath, name));
   }
 
-  // What the transaction has there, as it sees it.
   // ---- resolutions
 
   const Resolution* resolutionAt(const std::string& path) const {
@@ -303,6 +303,7 @@ class Merger {
 
   // ---- copies
 
+  // What the transaction has there, as it sees it.
   void addNode(uint32_t out, const std::string& name, const Node& node, const std::string& directoryPath,
                bool inPlace) {
     const std::string path = join(directoryPath, name);
@@ -352,9 +353,9 @@ class Merger {
   }
 
   void copyCommitted(uint32_t out, const std::string& name, const Committed& from, const std::string& directoryPath) {
-    Entry e = from.entry();
     const std::string path = join(directoryPath, name);
     if (const Resolution* decided = resolutionAt(path); decided && decided->take == Resolution::kNothing) return;
+    Entry e = from.entry();
     const std::string_view xattrs = from.manifest->xattrs(e);
     if (!S_ISDIR(e.mode)) {
       std::string link(from.manifest->link(e));
@@ -386,8 +387,8 @@ class Merger {
     for (uint32_t i = 0; i < count; ++i) {
       copyCommitted(handle, std::string(from.nameOfChild(i)), from.childAt(i), path);
     }
-  }
     if (isCut) setLinkCount(handle);
+  }
 
   static Entry entryOf(const Node& node) {
     Entry e{};

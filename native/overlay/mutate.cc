@@ -110,6 +110,10 @@ bool Overlay::enterDirectory(fuse::RequestPtr& request, uint64_t nodeid, std::st
     request->replyError(ENOENT);
     return false;
   }
+  if (change.tree->noteTranslated()) {
+    std::unique_lock lock(viewsMutex_);
+    refreshKernelRoot();
+  }
   return true;
 }
 
@@ -155,6 +159,11 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescr
 
 // ---- names ------------------------------------------------------------------------------------------------------
 
+// The new name stands in the kernel below the transaction's own directory, not below the root or a committed one.
+bool Overlay::mayCacheNew(const fuse::Request& request, const Change_& change) const {
+  return change.ino != kRootIno && request.nodeid() == change.ino && mayCacheNames(*change.tree);
+}
+
 void Overlay::createNode(fuse::RequestPtr request, std::string_view name, uint32_t mode, uint32_t rdev,
                          std::string_view target) {
   if (S_ISDIR(mode) && createLive(request, name, mode)) return;
@@ -163,7 +172,7 @@ void Overlay::createNode(fuse::RequestPtr request, std::string_view name, uint32
   const auto made =
       change.tree->create(change.ino, name, mode, request->header().uid, request->header().gid, rdev, target, 1);
   if (made.error != 0) return request->replyError(made.error);
-  replyEntry(*request, made.attributes, false, false);
+  replyEntry(*request, made.attributes, mayCacheNew(*request, change), true);
 }
 
 void Overlay::mkdir(fuse::RequestPtr request) {
@@ -188,7 +197,7 @@ void Overlay::replyCreated(fuse::Request& request, const NodeAttributes& attribu
     fuse_entry_out entry;
     fuse_open_out open;
   } out{};
-  out.entry = entryFor(attributes, cache, cache);
+  out.entry = entryFor(attributes, cache, true);
   out.open.open_flags = FOPEN_KEEP_CACHE;
   request.reply(out);
 }
@@ -204,7 +213,7 @@ void Overlay::create(fuse::RequestPtr request) {
   // Without O_EXCL an existing file is opened: the kernel walks again, finds it, and does that itself.
   if (made.error == EEXIST && (arg.flags & O_EXCL) == 0) return request->replyError(ESTALE);
   if (made.error != 0) return request->replyError(made.error);
-  replyCreated(*request, made.attributes, false);
+  replyCreated(*request, made.attributes, mayCacheNew(*request, change));
 }
 
 void Overlay::tmpfile(fuse::RequestPtr request) {
@@ -217,7 +226,7 @@ void Overlay::tmpfile(fuse::RequestPtr request) {
   const uint32_t gid = givesGroup ? directory.attributes.gid : request->header().gid;
   const auto made = change.tree->create(0, "", S_IFREG | (arg.mode & 07777), request->header().uid, gid, 0, "", 1);
   if (made.error != 0) return request->replyError(made.error);
-  replyCreated(*request, made.attributes, false);
+  replyCreated(*request, made.attributes, mayCacheNew(*request, change));
 }
 
 void Overlay::removeNode(fuse::RequestPtr request, bool directory) {
@@ -257,7 +266,7 @@ void Overlay::link(fuse::RequestPtr request) {
   if (file.tree == nullptr || file.tree != directory.tree) return request->replyError(EXDEV);
   const auto made = file.tree->link(file.ino, directory.ino, name, 1);
   if (made.error != 0) return request->replyError(made.error);
-  replyEntry(*request, made.attributes, false, false);
+  replyEntry(*request, made.attributes, mayCacheNew(*request, directory), true);
 }
 
 // ---- attributes -------------------------------------------------------------------------------------------------
@@ -299,7 +308,7 @@ void Overlay::setattr(fuse::RequestPtr request) {
                       : change.tree == nullptr ? live_.setAttributes(change.ino, wanted)
                                                : change.tree->setAttributes(change.ino, wanted);
   if (result.error != 0) return request->replyError(result.error);
-  replyAttributes(*request, result.attributes, change.tree == nullptr);
+  replyAttributes(*request, result.attributes, change.ino != kRootIno);
 }
 
 void Overlay::setxattr(fuse::RequestPtr request) {

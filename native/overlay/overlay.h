@@ -61,10 +61,17 @@ struct OverlayEvents {
   std::function<void(const std::string&)> log;
 };
 
+enum class PinReason {
+  kListed,     // it listed the root
+  kInherited,  // from the process that it was forked from
+  kMoved,      // its own descendant committed
+};
+
 struct PinInfo {
   int pid;
   uint64_t generation;
   int64_t sinceMs;
+  PinReason reason;
 };
 
 struct TransactionInfo {
@@ -185,12 +192,16 @@ class Overlay : public fuse::Operations {
     TxnPtr member;
     std::optional<uint64_t> pin;
     int64_t pinnedAtMs = 0;
+    PinReason reason = PinReason::kListed;
+    process::Program program;
+    bool hasListed = false;  // this program: it does not wait at a barrier any more
   };
 
   struct Caller {
     process::ProcessPtr process;  // null: can't be seen from here
     TxnPtr member;
     std::optional<uint64_t> pin;  // else HEAD
+    bool isNew = true;            // has not listed the root yet
     uint64_t viewEpoch = 0;       // when this was found out
   };
 
@@ -218,6 +229,8 @@ class Overlay : public fuse::Operations {
   std::string loadManifest(uint64_t generation);    // viewsMutex_ held exclusively (or before start)
   const Manifest* manifestOf(uint64_t generation);  // loads on demand; no lock held; null on failure
   Target resolve(uint64_t nodeid);
+  // Names below a transaction's own directories change through this kernel only, which keeps its cache right.
+  bool mayCacheNames(const Transaction& tree) const { return session_->negotiated().epoch && !tree.isTranslated(); }
   Committed findCommitted(uint64_t ino) const;  // viewsMutex_ (or before start)
   void registerBlock(uint64_t block, const TxnPtr& txn);
   bool severalViews() const;                        // viewsMutex_
@@ -236,18 +249,26 @@ class Overlay : public fuse::Operations {
   void withXattrs(fuse::RequestPtr request, void (*answer)(fuse::Request&, const Xattrs&));
 
   // callers.cc
-  // False: the request was parked (consumed). Otherwise who asks; with `pin` a non-member's view is pinned from now on.
-  bool identify(fuse::RequestPtr& request, bool pin, Caller& caller);
+  // False: the request was parked (consumed). Otherwise who asks; when they list the root, a non-member's view is pinned
+  // from now on.
+  bool identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller);
   // identify(), then `work(caller)` under the shared views lock with the caller's view still true.
   template <class Work>
-  void withView(fuse::RequestPtr request, bool pin, Work&& work);
+  void withView(fuse::RequestPtr request, bool listsRoot, Work&& work);
+  // The entry of this process, for its present program. Sets isNew when nobody watches for its end yet.
+  Known& knownOf(const process::ProcessPtr& process, const std::optional<process::Program>& program,
+                 bool& isNew);  // knownMutex_
+  bool mustReadProgram(const process::ProcessPtr& process);
+  void findRelatives(const process::Program& program, TxnPtr& member, std::optional<uint64_t>& inherited);
+  void adoptForks();
+  void expireLeases();
   void findMembership(fuse::Request& request, const process::ProcessPtr& process, const std::vector<TxnPtr>& open,
                       TxnPtr& member, std::optional<uint64_t>& inherited);
   bool park(fuse::RequestPtr& request, const TxnPtr& txn);
   void unpark(const TxnPtr& txn);
   bool wasInterrupted(uint64_t unique);  // parkMutex_
   void processEnded(const process::ProcessPtr& process);
-  void setPin(Known& known, std::optional<uint64_t> generation);  // knownMutex_
+  void setPin(Known& known, std::optional<uint64_t> generation, PinReason reason);  // knownMutex_
   void moveToHead(const TxnPtr& txn);                             // viewsMutex_ exclusively
   void detach(const TxnPtr& txn);                                 // viewsMutex_ exclusively
   void closeTxn(const TxnPtr& txn);                               // viewsMutex_ exclusively
@@ -259,6 +280,7 @@ class Overlay : public fuse::Operations {
   bool enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescriptor, Change_& change);
   bool enterTree(fuse::RequestPtr& request, const TxnPtr& txn);
   bool enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path, Change_& change);
+  bool mayCacheNew(const fuse::Request& request, const Change_& change) const;
   Transaction::Result attributesIn(const Change_& change);
   void replyCreated(fuse::Request& request, const NodeAttributes& attributes, bool cache);
   std::string pathOf(const Target& target);
@@ -295,7 +317,7 @@ class Overlay : public fuse::Operations {
   // listing.cc
   void listInto(fuse::RequestPtr request, bool plus);
   void listCommitted(fuse::Request& request, const Committed& directory, bool plus, bool cache, bool isRoot);
-  void listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus);
+  void listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus, bool cacheNames);
   void listLive(fuse::Request& request, uint64_t ino, bool plus);
 
   const OverlayOptions options_;
@@ -309,10 +331,11 @@ class Overlay : public fuse::Operations {
   mutable std::shared_mutex viewsMutex_;
   std::map<uint64_t, std::unique_ptr<Manifest>> manifests_;
   const Manifest* head_ = nullptr;
-  std::map<uint32_t, TxnPtr> txns_;  // open and frozen ones
-  std::vector<TxnPtr> closedTxns_;   // the kernel may still hold nodes of theirs
-  uint64_t viewEpoch_ = 1;           // changes when a transaction begins or ends and when HEAD moves
-  uint64_t membershipEpoch_ = 1;     // changes when a transaction begins
+  std::vector<const Manifest*> denseManifests_;  // of scans: they know their numbers without an index by block
+  std::map<uint32_t, TxnPtr> txns_;              // open and frozen ones
+  std::vector<TxnPtr> closedTxns_;               // the kernel may still hold nodes of theirs
+  uint64_t viewEpoch_ = 1;                       // changes when a transaction begins or ends and when HEAD moves
+  uint64_t membershipEpoch_ = 1;                 // changes when a transaction begins
   int64_t maxMtimeNs_;
   std::unordered_map<uint64_t, std::vector<const Manifest*>> manifestsOfBlock_;
 
@@ -322,6 +345,9 @@ class Overlay : public fuse::Operations {
   mutable std::mutex knownMutex_;
   std::unordered_map<int, Known> known_;
   std::map<uint64_t, size_t> pinCounts_;  // by generation
+  // Programs whose pinned process has ended: what it forked may live on, and is found by having the same layout.
+  std::map<std::array<uint64_t, 6>, uint64_t> endedPins_;
+  int64_t leasesCheckedMs_ = 0;
 
   mutable std::mutex parkMutex_;
   struct Parked {
@@ -338,10 +364,10 @@ class Overlay : public fuse::Operations {
 };
 
 template <class Work>
-void Overlay::withView(fuse::RequestPtr request, bool pin, Work&& work) {
+void Overlay::withView(fuse::RequestPtr request, bool listsRoot, Work&& work) {
   for (;;) {
     Caller caller;
-    if (!identify(request, pin, caller)) return;
+    if (!identify(request, listsRoot, caller)) return;
     std::shared_lock lock(viewsMutex_);
     if (caller.viewEpoch != viewEpoch_) continue;
     work(*request, caller);
