@@ -13,6 +13,8 @@ export interface Domain {
   /** One more than commits: the first is the empty directory. */
   states: ReadonlyMap<string, Value>[];
   commits: Commit[];
+  /** The state that an operation began. */
+  stateOf: Map<number, number>;
   /** Installs that overlap on one distribution, in no known order: only what one read saw is judged. */
   ordered: boolean;
 }
@@ -37,12 +39,13 @@ const NEVER = Number.MAX_SAFE_INTEGER;
 
 function begin(distributions: readonly string[]): Domain {
   const nothing = new Map<string, Value>(distributions.map((name) => [name, null]));
-  return { distributions, states: [nothing], commits: [], ordered: true };
+  return { distributions, states: [nothing], commits: [], stateOf: new Map(), ordered: true };
 }
 
 function append(domain: Domain, operation: Operation, commit: Commit): void {
   domain.states.push(new Map(domain.states.at(-1)).set(operation.distribution, operation.value));
   domain.commits.push(commit);
+  domain.stateOf.set(operation.id, domain.commits.length);
 }
 
 /** Without a log. */

@@ -30,9 +30,14 @@ export interface Outcome {
 export interface Look {
   /** How it looked: `import`, `walk`, … */
   kind: string;
-  /** What kind of process looked: `fork`, `exec`, `sequel` (right behind an installer), or nothing: a long-lived one. */
+  /**
+   * What kind of process looked: `fork`, `exec`, `sequel` (right behind an installer), `notebook` (the
+   * same process looked before the install, too, and is its parent), `fork of a notebook`, or nothing: a long-lived one.
+   */
   how?: string;
   pid: number;
+  /** The operation of the process's own child: it must see that one, or a later one. */
+  after?: number;
   begin: number;
   end: number;
   /** By distribution, then by what was read. A number is a serial. */

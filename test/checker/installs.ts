@@ -26,6 +26,8 @@ export interface Wish {
   /** A kind of look that follows at once. */
   look?: 'import' | 'walk' | 'entry-points';
   withPip?: boolean;
+  /** By a process that has looked at the directory before. */
+  notebook?: boolean;
 }
 
 export class Installs {
@@ -41,7 +43,7 @@ export class Installs {
   async run(runner: Runner, wish: Wish): Promise<Outcome> {
     const { options } = this;
     const { directory, history, scratch, distributions } = options;
-    const { name, value, contended = false, killAfterMs = null, look = null, withPip = false } = wish;
+    const { name, value, contended = false, killAfterMs = null, look = null, withPip = false, notebook = false } = wish;
     const op = ++this.#lastOp;
     history.operations.set(op, { id: op, writer: runner.name, distribution: name, value, contended });
     const wheel =
@@ -57,6 +59,8 @@ export class Installs {
       killAfterMs,
       timeoutMs: INSTALL_TIMEOUT_MS,
       look,
+      notebook,
+      contended,
       directory,
       names: distributions.map((each) => each.name),
       ignored: options.ignored,

@@ -101,8 +101,18 @@ function judgeOrder(domain: Domain, looks: { look: Look; seen: Map<string, Value
     }
     if (unknown.length > 0) continue;
     const allowed = ours.map(([name, value]) => index.get(`${name} ${value}`)!).reduce(intersect);
-    if (allowed.length === 0) findings.push({ kind: 'mixed', reader, about: 'distributions', text });
-    else reads.push({ look, text, allowed, begin: look.begin, end: look.end });
+    if (allowed.length === 0) {
+      findings.push({ kind: 'mixed', reader, about: 'distributions', text });
+      continue;
+    }
+    const own = look.after === undefined ? 0 : (domain.stateOf.get(look.after) ?? 0);
+    const later = intersect(allowed, [[own, domain.commits.length]]);
+    if (later.length === 0) {
+      const why = `its own child's install is state ${own}`;
+      findings.push({ kind: 'stale', reader, about: 'own install', text: `${text}: ${why}` });
+    } else {
+      reads.push({ look, text, allowed: later, begin: look.begin, end: look.end });
+    }
   }
   if (!domain.ordered) return findings;
   for (const violation of linearize(domain.commits, reads)) {

@@ -88,13 +88,16 @@ def fresh_import(look, names, rng):
             step()
 
 
-def lazy_import(look, names, rng):
+def lazy_import(look, names, rng, daemons):
     """(b) imports now, and the rest when the world has moved on; in a forked child too."""
     chosen = rng.sample(names, min(3, len(names)))
     for name in chosen:
         module_version(look, name, name, "module")
         metadata_version(look, name)
     look.first_reads_done()
+    if daemons and rng.random() < 0.5:
+        become_daemon()
+        look.kind += " (daemon)"
     for turn in range(2):
         time.sleep(rng.uniform(0.3, 2.0))
         for name in chosen:
@@ -102,6 +105,14 @@ def lazy_import(look, names, rng):
             metadata_version(look, name, f"metadata read later {turn + 1}")
     for name in chosen:
         in_fork(look, name)
+
+
+def become_daemon():
+    """As `gunicorn --daemon` does: who goes on is a fork whose parents have ended, with their modules."""
+    for _ in range(2):
+        if os.fork() != 0:
+            os._exit(0)
+        os.setsid()
 
 
 def in_fork(look, name):
@@ -283,14 +294,14 @@ def digest(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def run(kind, directory, names, ignored, rng, begin=None):
-    """One look of a fresh process."""
+def run(kind, directory, names, ignored, rng, begin=None, daemons=False):
+    """One look of a fresh process. `daemons`: it may go on as one."""
     look = Look(kind, begin)
     sys.path.insert(0, directory)
     if kind == "import":
         fresh_import(look, names, rng)
     elif kind == "lazy":
-        lazy_import(look, names, rng)
+        lazy_import(look, names, rng, daemons)
     elif kind == "entry-points":
         entry_points(look, names, rng)
     elif kind == "walk":

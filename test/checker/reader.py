@@ -8,6 +8,7 @@ touches the directory, most of them forked only (cheap: many looks), a share of 
 """
 
 import argparse
+import fcntl
 import json
 import mmap
 import os
@@ -25,7 +26,12 @@ FLAGS = ["-E", "-s", "-S"]
 
 
 def emit(report):
-    os.write(1, (json.dumps(report) + "\n").encode())
+    """Several processes write to one pipe, more than a pipe takes at once."""
+    line = (json.dumps(report) + "\n").encode()
+    with open(__file__) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        while line:
+            line = line[os.write(1, line):]
 
 
 def goes_on(seconds=0.0):
@@ -38,7 +44,7 @@ def look_once(arguments, begin=None):
     rng = random.Random(arguments.seed)
     # Readers that write byte code beside what they import are readers too.
     sys.dont_write_bytecode = rng.random() < 0.5
-    report = observe.run(arguments.kind, arguments.directory, arguments.names, arguments.ignored, rng, begin)
+    report = observe.run(arguments.kind, arguments.directory, arguments.names, arguments.ignored, rng, begin, daemons=arguments.once)
     report["how"] = "exec" if arguments.once else "fork"
     emit(report)
 

@@ -78,7 +78,8 @@ const TURNS: Record<WriterKind, Turn> = {
 function install({ installs, random, pipShare }: WriterContext, name: string): Wish {
   const look = random.chance(0.5) ? random.pick(['import', 'walk', 'entry-points'] as const) : undefined;
   const withPip = random.chance(pipShare);
-  return { name, value: installs.newVersion(1 + random.integer(MAJORS)), withPip, ...(look && { look }) };
+  const notebook = look !== undefined && random.chance(0.4);
+  return { name, value: installs.newVersion(1 + random.integer(MAJORS)), withPip, notebook, ...(look && { look }) };
 }
 
 async function run({ installs, runners }: WriterContext, runner: 0 | 1, wish: Wish): Promise<void> {
