@@ -12,7 +12,6 @@ import { type TestContext, test } from 'node:test';
 
 import type { Feature } from '../../src/native/binding.js';
 import { EngineMount } from '../helpers/engine-mount.js';
-import { KNOWN_DIFFERENCES } from './known-differences.js';
 import {
   type CheckResult,
   differences,
@@ -24,14 +23,9 @@ import {
   without,
 } from './python.js';
 
-async function report(t: TestContext, results: CheckResult[], known: Readonly<Record<string, string>>): Promise<void> {
+async function report(t: TestContext, results: CheckResult[]): Promise<void> {
   for (const { name, error } of results) {
-    const reason = known[name];
-    await t.test(name, (check) => {
-      if (reason === undefined) assert.equal(error, null);
-      else if (error === null) assert.fail('works, but is in the table of known differences');
-      else check.diagnostic(`known difference: ${reason}`);
-    });
+    await t.test(name, () => assert.equal(error, null));
   }
 }
 
@@ -42,8 +36,8 @@ test('a plain directory', async (t) => {
   const place = makeWorkplace();
   try {
     await python('posix_checks.py', ['prepare', place.directory, '1']);
-    await report(t, await runChecks(place.directory, '1', ['--next', '2']), {});
-    await report(t, await runChecks(place.directory, '2', ['--next', '3']), {});
+    await report(t, await runChecks(place.directory, '1', ['--next', '2']));
+    await report(t, await runChecks(place.directory, '2', ['--next', '3']));
     expected = without('mtime', await treeOf(place.directory, { whole: false }));
   } finally {
     place.remove();
@@ -77,7 +71,7 @@ for (const disable of SETTINGS) {
         // The second one does not look at the whole tree at the end: names that nobody looked at are a case of their own.
         const options = ['--next', next, ...(tag === '1' ? ['--tree', join(place.base, `tree-${tag}`)] : [])];
         const results = await runChecks(place.directory, tag, options);
-        await t.test(`transaction ${tag}`, async (inner) => report(inner, results, KNOWN_DIFFERENCES));
+        await t.test(`transaction ${tag}`, async (inner) => report(inner, results));
         await t.test(`what transaction ${tag} committed`, async () => {
           const { generation, error, conflicts } = await mount!.settled();
           assert.deepEqual(
