@@ -19,15 +19,43 @@ import { allowOther, prepare, type Prepared, type Report } from './prepare.js';
 import { SERVER_FDS } from './server-fds.js';
 import { spawnNode } from './start.js';
 
+/**
+ * A signal to end, at any time: without a server it is remembered until there is nothing half done, then the server is
+ * told, which unmounts.
+ */
+class EndRequest {
+  #asked = false;
+  #server: ChildProcess | null = null;
+
+  constructor() {
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => this.#ask());
+  }
+
+  throwIfAsked(): void {
+    if (this.#asked) throw new SiteswapError('INTERNAL', 'the mount was interrupted', 'Mount again.');
+  }
+
+  passTo(server: ChildProcess): void {
+    this.#server = server;
+  }
+
+  #ask(): void {
+    this.#asked = true;
+    this.#server?.kill('SIGTERM');
+  }
+}
+
 /** Resolves with the exit code after the mount has ended. Rejects when it could not be started; nothing is left then. */
 export async function runKeeper(options: MountOptions, report: Report, onReady: () => void): Promise<number> {
+  const endRequest = new EndRequest();
   const backend = await loadBackend(options.backend);
   const prepared = await prepare(options, backend, report);
   try {
+    endRequest.throwIfAsked();
     report.progress('mounting');
     const device = backend.mount(options.directory, { source: options.store, allowOther: allowOther() });
     try {
-      return await keep(options, backend, prepared, device, onReady);
+      return await keep(options, backend, prepared, device, endRequest, onReady);
     } catch (error) {
       backend.unmount(options.directory, { lazy: true });
       throw error;
@@ -45,6 +73,7 @@ async function keep(
   backend: Backend,
   { store, lowerFd }: Prepared,
   device: number,
+  endRequest: EndRequest,
   onReady: () => void,
 ): Promise<number> {
   const logFd = options.foreground ? 2 : openSync(store.layout.serverLog, 'a', 0o600);
@@ -55,6 +84,7 @@ async function keep(
     detached: false,
     stdio: ['ignore', logFd, logFd, device, lowerFd, 'pipe', store.lockFd],
   });
+  endRequest.passTo(server);
   const exited = new Promise<number | NodeJS.Signals>((resolve) =>
     server.once('exit', (code, signal) => resolve(code ?? signal ?? 1)),
   );
@@ -65,7 +95,6 @@ async function keep(
     await exited;
     throw error;
   }
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void server.kill('SIGTERM'));
   const { pid } = server;
   await writeFileAtomic(
     store.layout.session,

@@ -1,6 +1,6 @@
 /** `siteswap log`: the generations, newest first, with what each changed; of a mount, or of the store one left. */
 import type { Command } from 'commander';
-import type { GenerationSummary, Result } from '../../daemon/control-protocol.js';
+import { parseResult, type GenerationSummary, type Result } from '../../daemon/control-protocol.js';
 import { Store } from '../../store/store.js';
 import { parseNatural } from '../arguments.js';
 import { formatCommand, formatTime, print, printJson, table } from '../output.js';
@@ -30,7 +30,8 @@ export function addLog(program: Command): void {
 async function history(dir: string | undefined, { limit, store }: Options): Promise<Result<'log'>> {
   const found = await mountOrStore(dir, store);
   if (found.mount) return ask(found.mount.store, 'log', limit === undefined ? {} : { limit });
-  return { generations: await (await Store.attach(found.store)).history(limit) };
+  // Told as the server would tell it.
+  return parseResult('log', { generations: await (await Store.attach(found.store)).history(limit) });
 }
 
 export function logTable(generations: readonly GenerationSummary[]): string {

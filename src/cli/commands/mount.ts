@@ -104,7 +104,7 @@ async function mount(options: MountOptions): Promise<void> {
       onReady: () => tell(`mounted over ${directory}`),
     });
   if (options.foreground) {
-    await start(tell);
+    await inForeground(() => start(tell));
     return;
   }
   // The daemon has a session of its own and is not interrupted with this process: what it begins it ends, and then it
@@ -123,4 +123,18 @@ async function mount(options: MountOptions): Promise<void> {
     return;
   }
   tell(`mounted over ${directory}`);
+}
+
+/** A signal goes to the daemon too, which ends the mount; before it serves, that is no error of its own. */
+async function inForeground(serve: () => Promise<void>): Promise<void> {
+  let interrupted = false;
+  const interrupt = (): void => void (interrupted = true);
+  process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
+  try {
+    await serve();
+  } catch (error) {
+    if (!interrupted) throw error;
+    tell('Interrupted.');
+    process.exitCode = INTERRUPTED;
+  }
 }
