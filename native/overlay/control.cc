@@ -52,7 +52,8 @@ int Overlay::beginTransaction(uint32_t id, const std::string& directory, int roo
     generation = head_->generation();
     std::lock_guard knownLock(knownMutex_);
     const auto known = known_.find(rootPid);
-    if (known != known_.end() && known->second.process->startTicks == txn->root->startTicks && known->second.pin) {
+    if (known != known_.end() && known->second.process &&
+        known->second.process->startTicks == txn->root->startTicks && known->second.pin) {
       generation = *known->second.pin;
     }
   }
@@ -132,12 +133,14 @@ MergeResult Overlay::buildManifest(uint32_t id, uint64_t generation, uint32_t la
     return result;
   }
   Committed head;
+  int64_t maxMtimeNs;
   {
     std::shared_lock lock(viewsMutex_);
     head = {head_, 0};
+    maxMtimeNs = maxMtimeNs_;
   }
   result = mergeToManifest({*txn->tree, txn->tree->baseRoot(), head, generation, layer, manifestPath, numbers_,
-                            maxMtimeNs_, std::move(resolutions)});
+                            maxMtimeNs, std::move(resolutions)});
   return result;
 }
 

@@ -52,8 +52,8 @@ Overlay::Overlay(OverlayOptions options, OverlayEvents events)
       events_(std::move(events)),
       numbers_(options_.firstIno, options_.inoCount),
       backing_(options_.lowerFd, options_.layersDir),
-      processes_({options_.disablePidfdInfo, events_.log}),
-      maxMtimeNs_(options_.maxMtimeNs) {}
+      maxMtimeNs_(options_.maxMtimeNs),
+      processes_({options_.disablePidfdInfo, events_.log}) {}
 
 Overlay::~Overlay() = default;
 

@@ -180,7 +180,8 @@ class Overlay : public fuse::Operations {
     process::ProcessPtr root;                    // null: restored
     std::vector<process::ProcessPtr> ancestors;  // of the root, when it began
     std::string token;
-    bool detached = false;  // viewsMutex_; kept, but nobody works in it any more: refused, staged or restored
+    // Set under viewsMutex_. Kept, but nobody works in it any more: refused, staged or restored.
+    std::atomic<bool> detached{false};
     bool barrier = true;    // parkMutex_
   };
   using TxnPtr = std::shared_ptr<Txn>;
@@ -326,7 +327,6 @@ class Overlay : public fuse::Operations {
   InoSource numbers_;
   Backing backing_;
   LiveLayer live_;
-  process::ProcessTable processes_;
 
   mutable std::shared_mutex viewsMutex_;
   std::map<uint64_t, std::unique_ptr<Manifest>> manifests_;
@@ -361,6 +361,7 @@ class Overlay : public fuse::Operations {
   bool shuttingDown_ = false;
 
   std::atomic<uint64_t> committedViewEvents_{0};
+  process::ProcessTable processes_;  // last: its watcher's thread calls back until it is gone
 };
 
 template <class Work>
