@@ -435,6 +435,8 @@ class Engine : public Napi::ObjectWrap<Engine> {
       entry.Set("pid", pin.pid);
       entry.Set("generation", static_cast<double>(pin.generation));
       entry.Set("sinceMs", static_cast<double>(pin.sinceMs));
+      static constexpr const char* kReasons[] = {"listed", "inherited", "moved"};
+      entry.Set("reason", kReasons[static_cast<int>(pin.reason)]);
       out.Set(out.Length(), entry);
     }
     return out;

@@ -5,11 +5,13 @@
 // Invariant: at most one living Process object per process, whichever of its threads was asked for.
 // No system call is made while the lock is held.
 
+#include <dirent.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <list>
 #include <mutex>
 #include <unordered_map>
@@ -56,6 +58,44 @@ pid_t Process::currentParent() const {
 bool Process::isForkedNotExecedNow() const {
   auto stat = readStat(pid);
   return stat && holdsNumber(pidfd) && (stat->flags & kForkedNotExeced) != 0;
+}
+
+namespace {
+
+Program programOf(const Stat& stat) {
+  Program program;
+  program.forkedNotExeced = (stat.flags & kForkedNotExeced) != 0;
+  if (stat.startStack == 0) return program;
+  program.layout = {stat.startStack, stat.startCode, stat.endCode, stat.startData, stat.endData, stat.startBrk};
+  return program;
+}
+
+}  // namespace
+
+std::optional<Program> Process::program() const {
+  auto stat = readStat(pid);
+  if (!stat || !holdsNumber(pidfd)) return std::nullopt;
+  return programOf(*stat);
+}
+
+bool isAnotherProgram(const Program& before, const Program& now) {
+  if (before.forkedNotExeced && !now.forkedNotExeced) return true;
+  return before.hasLayout() && now.hasLayout() && before.layout != now.layout;
+}
+
+std::vector<RunningProgram> forkedProcesses() {
+  std::vector<RunningProgram> found;
+  DIR* proc = opendir("/proc");
+  if (proc == nullptr) return found;
+  while (const dirent* entry = readdir(proc)) {
+    const pid_t pid = static_cast<pid_t>(std::strtol(entry->d_name, nullptr, 10));
+    if (pid <= 0) continue;
+    const auto stat = readStat(pid);
+    if (!stat || (stat->flags & kForkedNotExeced) == 0) continue;
+    found.push_back({pid, stat->startTicks, programOf(*stat)});
+  }
+  closedir(proc);
+  return found;
 }
 
 struct ProcessTable::State {

@@ -53,11 +53,16 @@ std::optional<Stat> parseStat(std::string_view text) {
   if (close == std::string_view::npos || text.size() < close + 4) return std::nullopt;
   stat.state = text[close + 2];
   text.remove_prefix(close + 3);
-  // Fields by their number in proc_pid_stat(5): 4 ppid, 9 flags, 22 starttime, 52 exit_code.
+  // Fields by their number in proc_pid_stat(5): 4 ppid, 9 flags, 22 starttime, 26 startcode, 27 endcode, 28 startstack,
+  // 45 start_data, 46 end_data, 47 start_brk, 52 exit_code.
   if (!takeNumber(text, stat.parentPid)) return std::nullopt;
   if (!skipFields(text, 4) || !takeNumber(text, stat.flags)) return std::nullopt;
   if (!skipFields(text, 12) || !takeNumber(text, stat.startTicks)) return std::nullopt;
-  if (!skipFields(text, 29) || !takeNumber(text, stat.exitCode)) return std::nullopt;
+  if (!skipFields(text, 3) || !takeNumber(text, stat.startCode)) return std::nullopt;
+  if (!takeNumber(text, stat.endCode) || !takeNumber(text, stat.startStack)) return std::nullopt;
+  if (!skipFields(text, 16) || !takeNumber(text, stat.startData)) return std::nullopt;
+  if (!takeNumber(text, stat.endData) || !takeNumber(text, stat.startBrk)) return std::nullopt;
+  if (!skipFields(text, 4) || !takeNumber(text, stat.exitCode)) return std::nullopt;
   return stat;
 }
 

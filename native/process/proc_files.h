@@ -21,6 +21,7 @@ struct Stat {
   pid_t parentPid;
   uint64_t flags;
   uint64_t startTicks;
+  uint64_t startCode, endCode, startStack, startData, endData, startBrk;  // 0 (startCode, endCode: 1) when not for us
   int exitCode;  // wait(2) format; 0 unless a zombie that we have ptrace access to
 };
 

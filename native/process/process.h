@@ -7,11 +7,14 @@
 
 #include <sys/types.h>
 
+#include <array>
+#include <compare>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace siteswap::process {
 
@@ -20,6 +23,17 @@ struct ExitStatus {
   std::optional<int> exitCode;
   std::optional<int> signal;
 };
+
+// Which program a process runs. exec(2) lays a program's code, data and stack out anew, at addresses that are random
+// for each exec (unless somebody switched that off); forks have their parent's. What a program itself may move
+// (arguments, environment: setproctitle) does not count.
+struct Program {
+  std::array<uint64_t, 6> layout{};  // all 0: we may not know
+  bool forkedNotExeced = false;      // PF_FORKNOEXEC
+  bool hasLayout() const { return layout[0] != 0; }
+};
+// Has there been an exec between the two? False when that can't be known.
+bool isAnotherProgram(const Program& before, const Program& now);
 
 class Process {
  public:
@@ -35,6 +49,8 @@ class Process {
   // Present parent (0 if gone); PF_FORKNOEXEC now. One read of /proc/<pid>/stat, validated by the pidfd after it.
   pid_t currentParent() const;
   bool isForkedNotExecedNow() const;
+  // What it runs now; nothing when it is gone. One read of /proc/<pid>/stat.
+  std::optional<Program> program() const;
 
  private:
   friend class ProcessTable;
@@ -69,6 +85,14 @@ class ProcessTable {
   struct State;
   std::unique_ptr<State> state_;
 };
+
+struct RunningProgram {
+  pid_t pid;
+  uint64_t startTicks;
+  Program program;
+};
+// All processes that have forked and not called exec since. Reads all of /proc: for rare occasions.
+std::vector<RunningProgram> forkedProcesses();
 
 // The value of one variable of the process's environment at exec. May block on the caller's mmap_lock: never call it
 // from the reader's thread (Request::resign() first) or with a lock held.

@@ -23,6 +23,14 @@ export function parseSeconds(text: string): number {
   return Math.round(Number(text) * 1000);
 }
 
+/** `process`, `none`, or `lease:SECONDS`. */
+export function parsePin(text: string): 'process' | 'none' | { leaseSeconds: number } {
+  if (text === 'process' || text === 'none') return text;
+  const lease = /^lease:([1-9]\d{0,8})$/.exec(text);
+  if (!lease) throw new InvalidArgumentError('Allowed are process, lease:SECONDS and none.');
+  return { leaseSeconds: Number(lease[1]) };
+}
+
 /** `[DIR] [ID]`: a lone word of digits is a transaction (a directory of that name can be written ./123). */
 export function dirAndTransaction(
   first: string | undefined,

@@ -52,7 +52,15 @@ export const statusSchema = v.object({
   store: v.string(),
   generation: natural,
   transactions: v.array(transactionSchema),
-  pins: v.array(v.object({ pid: v.number(), generation: natural, command: v.string(), sinceMs: v.number() })),
+  pins: v.array(
+    v.object({
+      pid: v.number(),
+      generation: natural,
+      command: v.string(),
+      sinceMs: v.number(),
+      reason: v.picklist(['listed', 'inherited', 'moved']),
+    }),
+  ),
   /** Short sentences about what is wrong; empty when all is well. */
   health: v.array(v.string()),
   features: v.array(v.string()),

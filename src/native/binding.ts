@@ -166,6 +166,11 @@ export interface Pin {
   generation: number;
   /** Milliseconds since 1970. */
   sinceMs: number;
+  /**
+   * `listed`: it listed the root then; `inherited`: from the process that it was forked from; `moved`: its own descendant
+   * committed.
+   */
+  reason: 'listed' | 'inherited' | 'moved';
 }
 
 export interface Counters {

@@ -1,7 +1,7 @@
 /** What the tables and texts of the commands look like. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { dirAndTransaction, parsePid, parseSeconds } from '../../src/cli/arguments.js';
+import { dirAndTransaction, parsePid, parsePin, parseSeconds } from '../../src/cli/arguments.js';
 import { doctorText } from '../../src/cli/commands/doctor.js';
 import { logTable } from '../../src/cli/commands/log.js';
 import { statusText } from '../../src/cli/commands/status.js';
@@ -23,6 +23,15 @@ const STATUS: Status = {
   serverPid: 77,
   version: '0.1.0',
 };
+
+test('--pin', () => {
+  assert.equal(parsePin('process'), 'process');
+  assert.equal(parsePin('none'), 'none');
+  assert.deepEqual(parsePin('lease:90'), { leaseSeconds: 90 });
+  for (const wrong of ['', 'lease', 'lease:', 'lease:0', 'lease:-1', 'lease:1.5', 'lease:1s', 'ever']) {
+    assert.throws(() => parsePin(wrong), /lease:SECONDS/);
+  }
+});
 
 test('table: aligned, nothing after the last column', () => {
   assert.equal(
@@ -76,7 +85,7 @@ test('status tells of trouble, transactions and why one was refused', () => {
         reason: 'demo-2.0.dist-info has no RECORD',
       },
     ],
-    pins: [{ pid: 9, generation: 2, command: 'python', sinceMs: 0 }],
+    pins: [{ pid: 9, generation: 2, command: 'python', sinceMs: 0, reason: 'moved' }],
   });
   assert.match(text, /^health: +the lower was changed$/m);
   assert.match(text, /^1048577 +refused +2 +40 +12 +pip install demo$/m);

@@ -194,6 +194,42 @@ TEST(forked_and_execed) {
   CHECK(table.ofThread(child.pid) == nullptr);
 }
 
+TEST(another_program) {
+  ProcessTable table(quiet());
+  const auto own = table.ofPid(getpid())->program();
+  REQUIRE(own.has_value());
+  CHECK(own->hasLayout());
+  CHECK(!own->forkedNotExeced);
+  // A fork is the same program; it is found among all processes.
+  Child child([] { execl("/bin/sh", "sh", "-c", "read x; exec sleep 100", nullptr); });
+  const auto process = table.ofPid(child.pid);
+  REQUIRE(process != nullptr);
+  const auto forked = process->program();
+  REQUIRE(forked.has_value());
+  CHECK(forked->forkedNotExeced);
+  CHECK(forked->layout == own->layout);
+  CHECK(!isAnotherProgram(*own, *forked));
+  bool found = false;
+  for (const RunningProgram& each : forkedProcesses()) {
+    if (each.pid != child.pid) continue;
+    found = each.startTicks == process->startTicks && each.program.layout == own->layout;
+  }
+  CHECK(found);
+  // After an exec it is another one, and after the next one too, in the same process.
+  child.release();
+  for (int i = 0; i < 5000 && process->isForkedNotExecedNow(); i++) std::this_thread::sleep_for(1ms);
+  const auto execed = process->program();
+  REQUIRE(execed.has_value());
+  CHECK(isAnotherProgram(*forked, *execed));
+  kill(child.pid, SIGKILL);
+  child.reap();
+  CHECK(!process->program().has_value());
+
+  const Program unknown;
+  CHECK(!isAnotherProgram(unknown, *own));
+  CHECK(!isAnotherProgram(*own, unknown));
+}
+
 TEST(orphan_changes_parent) {
   ProcessTable table(quiet());
   int report[2];

@@ -10,6 +10,7 @@ import type { MountOptions } from '../../daemon/keeper-protocol.js';
 import { startKeeper } from '../../daemon/start.js';
 import { defaultStorePath } from '../../store/layout.js';
 import { SiteswapError } from '../../util/errors.js';
+import { parsePin } from '../arguments.js';
 import { deviceProblem, findInPath } from '../host.js';
 import { tell } from '../output.js';
 import { withProgress, type Report } from '../progress.js';
@@ -22,7 +23,7 @@ interface Options {
   foreground?: true;
   commit: MountOptions['commit'];
   verify: MountOptions['verify'];
-  pin: 'process' | 'none';
+  pin: MountOptions['pin'];
   backend: string;
 }
 
@@ -42,8 +43,11 @@ export function addMount(program: Command): void {
       new Option('--verify <LEVEL>', 'what is checked before a commit').choices(['none', 'record']).default('record'),
     )
     .addOption(
-      new Option('--pin <HOW>', 'whether a process keeps the generation that it started with')
-        .choices(['process', 'none'])
+      new Option(
+        '--pin <HOW>',
+        'how long a process keeps the generation that it started with: process, lease:SECONDS, none',
+      )
+        .argParser(parsePin)
         .default('process'),
     )
     .addOption(new Option('--backend <NAME>', 'what serves the mount').choices(['native']).default('native'))

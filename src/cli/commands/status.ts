@@ -46,8 +46,20 @@ function transactionsText(transactions: readonly TransactionStatus[]): string {
   return [table([['TRANSACTION', 'STATE', 'BASE', 'CHANGES', 'PID', 'COMMAND'], ...rows]), ...refusals].join('\n');
 }
 
+const PIN_REASONS: Record<Status['pins'][number]['reason'], string> = {
+  listed: 'listed it',
+  inherited: 'forked',
+  moved: 'installed it',
+};
+
 function readersText({ pins }: Status): string {
   if (pins.length === 0) return 'No reader.';
-  const rows = pins.map((pin) => [String(pin.pid), String(pin.generation), formatTime(pin.sinceMs), pin.command]);
-  return table([['READER', 'GENERATION', 'SINCE', 'COMMAND'], ...rows]);
+  const rows = pins.map((pin) => [
+    String(pin.pid),
+    String(pin.generation),
+    formatTime(pin.sinceMs),
+    PIN_REASONS[pin.reason],
+    pin.command,
+  ]);
+  return table([['READER', 'GENERATION', 'SINCE', 'WHY', 'COMMAND'], ...rows]);
 }
