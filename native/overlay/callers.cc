@@ -77,7 +77,7 @@ void Overlay::adoptForks() {
     }
   }
   if (pinned.empty()) return;
-  for (const process::RunningProgram& fork : process::forkedProcesses()) {
+  for (const process::RunningProgram& fork : process::orphanedForks()) {
     const auto pin = pinned.find(fork.program.layout);
     if (pin == pinned.end()) continue;
     const process::ProcessPtr process = processes_.ofPid(fork.pid);
@@ -94,17 +94,27 @@ void Overlay::adoptForks() {
   }
 }
 
-// A fork whose parent is gone: whose memory does it have?
-void Overlay::findRelatives(const process::Program& program, TxnPtr& member, std::optional<uint64_t>& inherited) {
-  if (!program.forkedNotExeced || !program.hasLayout()) return;
+// A fork whose parent is gone: whose memory does it have? (While the parent lives, it knows better than any sibling: a
+// server that has not looked itself forks workers that may each be of another generation.)
+void Overlay::findRelatives(const process::ProcessPtr& process, TxnPtr& member, Inherited& inherited) {
+  std::optional<process::Program> program = process->program();
+  if (!program || !program->forkedNotExeced || !program->hasLayout()) return;
+  process::ProcessPtr oldest = process;
+  for (int depth = 0; depth < kMostAncestors; ++depth) {
+    const process::ProcessPtr parent = processes_.ofPid(oldest->currentParent());
+    const std::optional<process::Program> its = parent ? parent->program() : std::nullopt;
+    if (!its || its->layout != program->layout) break;
+    if (!its->forkedNotExeced) return;
+    oldest = parent;
+  }
   std::lock_guard lock(knownMutex_);
   for (const auto& [pid, known] : known_) {
-    if (known.program.layout != program.layout) continue;
+    if (known.program.layout != program->layout || isSame(known.process, process)) continue;
     if (known.member && !known.member->detached) member = known.member;
-    if (known.pin) inherited = known.pin;
+    if (known.pin) inherited = {known.pin, known.process};
   }
-  if (inherited || member) return;
-  if (const auto at = endedPins_.find(program.layout); at != endedPins_.end()) inherited = at->second;
+  if (inherited.pin || member) return;
+  if (const auto at = endedPins_.find(program->layout); at != endedPins_.end()) inherited.pin = at->second;
 }
 
 void Overlay::expireLeases() {
@@ -179,16 +189,18 @@ bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller
     }
     if (!checked) {
       TxnPtr member;
-      std::optional<uint64_t> inherited;
+      Inherited inherited;
       findMembership(*request, process, open, member, inherited);
-      if (!member && !inherited && program) findRelatives(*program, member, inherited);
+      if (!member && !inherited.pin && program && program->forkedNotExeced) findRelatives(process, member, inherited);
+      // Forked from an installer's ancestor, which may be about to move to what was installed: it waits as that does.
+      if (!member && inherited.from && !passBarrier(request, open, inherited.from, false)) return false;
       std::lock_guard lock(knownMutex_);
       Known& known = known_[process->pid];
       if (!isSame(known.process, process)) continue;
       known.checkedEpoch = membershipEpoch;
       if (member) known.member = member;
-      if (inherited && !known.pin && !known.hasListed) {
-        setPin(known, inherited, PinReason::kInherited);
+      if (inherited.pin && !known.pin && !known.hasListed) {
+        setPin(known, inherited.pin, PinReason::kInherited);
         known.hasListed = true;
       }
     }
@@ -209,12 +221,7 @@ bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller
     // The barrier: whoever comes new while an installer that has ended is not decided yet waits for the decision, and
     // so do the installer's own ancestors. Is its process alive, right now? An exit event may come too late: a shell
     // starts its next command within microseconds.
-    for (const TxnPtr& txn : open) {
-      if (!txn->root || !txn->root->ended()) continue;
-      const bool isAncestor = std::any_of(txn->ancestors.begin(), txn->ancestors.end(),
-                                          [&](const auto& ancestor) { return isSame(ancestor, process); });
-      if ((caller.isNew || isAncestor) && park(request, txn)) return false;
-    }
+    if (!passBarrier(request, open, process, caller.isNew)) return false;
     if (!listsRoot) return true;
     std::shared_lock viewsLock(viewsMutex_);
     if (viewEpoch_ != caller.viewEpoch) continue;
@@ -228,8 +235,19 @@ bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller
   }
 }
 
+bool Overlay::passBarrier(fuse::RequestPtr& request, const std::vector<TxnPtr>& open,
+                          const process::ProcessPtr& process, bool mustWait) {
+  for (const TxnPtr& txn : open) {
+    if (!txn->root || !txn->root->ended()) continue;
+    const bool isAncestor = std::any_of(txn->ancestors.begin(), txn->ancestors.end(),
+                                        [&](const auto& ancestor) { return isSame(ancestor, process); });
+    if ((mustWait || isAncestor) && park(request, txn)) return false;
+  }
+  return true;
+}
+
 void Overlay::findMembership(fuse::Request& request, const process::ProcessPtr& process,
-                             const std::vector<TxnPtr>& open, TxnPtr& member, std::optional<uint64_t>& inherited) {
+                             const std::vector<TxnPtr>& open, TxnPtr& member, Inherited& inherited) {
   process::ProcessPtr at = process;
   bool forkedSoFar = true;
   for (int depth = 0; at && depth < kMostAncestors; ++depth) {
@@ -242,7 +260,7 @@ void Overlay::findMembership(fuse::Request& request, const process::ProcessPtr& 
       if (known != known_.end() && isSame(known->second.process, at)) {
         if (!member && known->second.member && !known->second.member->detached) member = known->second.member;
         // A fork that did not exec has its parent's modules in memory: it goes on with its parent's generation.
-        if (forkedSoFar && !inherited && at != process) inherited = known->second.pin;
+        if (forkedSoFar && !inherited.pin && at != process) inherited = {known->second.pin, at};
       }
     }
     if (member) return;

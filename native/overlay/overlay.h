@@ -182,7 +182,7 @@ class Overlay : public fuse::Operations {
     std::string token;
     // Set under viewsMutex_. Kept, but nobody works in it any more: refused, staged or restored.
     std::atomic<bool> detached{false};
-    bool barrier = true;    // parkMutex_
+    bool barrier = true;  // parkMutex_
   };
   using TxnPtr = std::shared_ptr<Txn>;
 
@@ -250,8 +250,8 @@ class Overlay : public fuse::Operations {
   void withXattrs(fuse::RequestPtr request, void (*answer)(fuse::Request&, const Xattrs&));
 
   // callers.cc
-  // False: the request was parked (consumed). Otherwise who asks; when they list the root, a non-member's view is pinned
-  // from now on.
+  // False: the request was parked (consumed). Otherwise who asks; when they list the root, a non-member's view is
+  // pinned from now on.
   bool identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller);
   // identify(), then `work(caller)` under the shared views lock with the caller's view still true.
   template <class Work>
@@ -260,19 +260,27 @@ class Overlay : public fuse::Operations {
   Known& knownOf(const process::ProcessPtr& process, const std::optional<process::Program>& program,
                  bool& isNew);  // knownMutex_
   bool mustReadProgram(const process::ProcessPtr& process);
-  void findRelatives(const process::Program& program, TxnPtr& member, std::optional<uint64_t>& inherited);
+  // What a fork takes over, and from whom.
+  struct Inherited {
+    std::optional<uint64_t> pin;
+    process::ProcessPtr from;
+  };
+  void findRelatives(const process::ProcessPtr& process, TxnPtr& member, Inherited& inherited);
   void adoptForks();
+  // False: the request was parked until an installer that has ended is decided.
+  bool passBarrier(fuse::RequestPtr& request, const std::vector<TxnPtr>& open, const process::ProcessPtr& process,
+                   bool mustWait);
   void expireLeases();
   void findMembership(fuse::Request& request, const process::ProcessPtr& process, const std::vector<TxnPtr>& open,
-                      TxnPtr& member, std::optional<uint64_t>& inherited);
+                      TxnPtr& member, Inherited& inherited);
   bool park(fuse::RequestPtr& request, const TxnPtr& txn);
   void unpark(const TxnPtr& txn);
   bool wasInterrupted(uint64_t unique);  // parkMutex_
   void processEnded(const process::ProcessPtr& process);
   void setPin(Known& known, std::optional<uint64_t> generation, PinReason reason);  // knownMutex_
-  void moveToHead(const TxnPtr& txn);                             // viewsMutex_ exclusively
-  void detach(const TxnPtr& txn);                                 // viewsMutex_ exclusively
-  void closeTxn(const TxnPtr& txn);                               // viewsMutex_ exclusively
+  void moveToHead(const TxnPtr& txn);                                               // viewsMutex_ exclusively
+  void detach(const TxnPtr& txn);                                                   // viewsMutex_ exclusively
+  void closeTxn(const TxnPtr& txn);                                                 // viewsMutex_ exclusively
 
   // mutate.cc
   void askPolicy(fuse::RequestPtr request, const std::string& path);

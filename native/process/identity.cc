@@ -83,18 +83,24 @@ bool isAnotherProgram(const Program& before, const Program& now) {
   return before.hasLayout() && now.hasLayout() && before.layout != now.layout;
 }
 
-std::vector<RunningProgram> forkedProcesses() {
-  std::vector<RunningProgram> found;
+std::vector<RunningProgram> orphanedForks() {
+  std::unordered_map<pid_t, Stat> all;
   DIR* proc = opendir("/proc");
-  if (proc == nullptr) return found;
+  if (proc == nullptr) return {};
   while (const dirent* entry = readdir(proc)) {
     const pid_t pid = static_cast<pid_t>(std::strtol(entry->d_name, nullptr, 10));
     if (pid <= 0) continue;
-    const auto stat = readStat(pid);
-    if (!stat || (stat->flags & kForkedNotExeced) == 0) continue;
-    found.push_back({pid, stat->startTicks, programOf(*stat)});
+    if (const auto stat = readStat(pid)) all.emplace(pid, *stat);
   }
   closedir(proc);
+  std::vector<RunningProgram> found;
+  for (const auto& [pid, stat] : all) {
+    const Program program = programOf(stat);
+    if (!program.forkedNotExeced || !program.hasLayout()) continue;
+    const auto parent = all.find(stat.parentPid);
+    if (parent != all.end() && programOf(parent->second).layout == program.layout) continue;
+    found.push_back({pid, stat.startTicks, program});
+  }
   return found;
 }
 

@@ -91,8 +91,9 @@ struct RunningProgram {
   uint64_t startTicks;
   Program program;
 };
-// All processes that have forked and not called exec since. Reads all of /proc: for rare occasions.
-std::vector<RunningProgram> forkedProcesses();
+// The processes that have forked and not called exec since, and whose parents have ended: whoever is their parent now
+// is another program. Reads all of /proc: for rare occasions.
+std::vector<RunningProgram> orphanedForks();
 
 // The value of one variable of the process's environment at exec. May block on the caller's mmap_lock: never call it
 // from the reader's thread (Request::resign() first) or with a lock held.
