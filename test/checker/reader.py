@@ -14,7 +14,6 @@ import mmap
 import os
 import random
 import select
-import subprocess
 import sys
 import time
 import traceback
@@ -70,7 +69,9 @@ def looks(arguments):
         seed = rng.randrange(1 << 30)
         if rng.random() < arguments.exec_share:
             command = [sys.executable, *FLAGS, __file__, *sys.argv[1:], "--once", "--seed", str(seed)]
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL).pid
+            # Not subprocess, which reaps children whose object is gone.
+            nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+            child = os.posix_spawn(command[0], command, os.environ, file_actions=[nothing])
         else:
             child = os.fork()
             if child == 0:
