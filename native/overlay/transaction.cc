@@ -180,7 +180,8 @@ Node* Transaction::childOf(Node& directory, std::string_view name, int& error) {
   if (const auto at = directory.children.find(key); at != directory.children.end()) {
     if (isWhiteout(at->second)) return nullptr;
     error = 0;
-    return find(at->second.ino);
+    Node* child = find(at->second.ino);
+    return child == nullptr || child->released ? nullptr : child;
   }
   if (!directory.base) return nullptr;
   const Committed base = directory.base.child(name);
@@ -842,7 +843,8 @@ std::optional<std::string> Transaction::pathOfDirectory(uint64_t ino) {
 
 bool Transaction::knows(uint64_t ino) const {
   std::lock_guard lock(mutex_);
-  return nodes_.contains(ino);
+  const Node* found = node(ino);
+  return found != nullptr && !found->released;
 }
 
 bool Transaction::selfChanged(const Node& node) {
@@ -862,13 +864,15 @@ bool Transaction::subtreeChanged(const Node& node) const {
 
 void Transaction::releaseCommitted(const std::function<bool(uint64_t)>& isCommitted) {
   std::lock_guard lock(mutex_);
-  std::erase_if(nodes_, [&](const auto& item) { return item.first != kRootIno && isCommitted(item.first); });
+  for (auto& [ino, node] : nodes_) {
+    if (ino != kRootIno && isCommitted(ino)) node->released = true;
+  }
 }
 
 bool Transaction::hasKernelReferences() const {
   std::lock_guard lock(mutex_);
   for (const auto& [ino, node] : nodes_) {
-    if (ino != kRootIno && node->lookups > 0) return true;
+    if (ino != kRootIno && !node->released && node->lookups > 0) return true;
   }
   return false;
 }

@@ -51,6 +51,7 @@ struct Node {
   std::string target;            // symlinks
   uint32_t externalLinks = 0;    // names of the base's file outside the tree (a package cache); gone after a copy-up
   uint64_t lookups = 0;          // the kernel's references
+  bool released = false;         // a manifest answers for it now: see Transaction::releaseCommitted()
   // Directories only.
   uint64_t parent = 0;
   std::string name;
@@ -176,6 +177,7 @@ class Transaction {
   bool subtreeChanged(const Node& node) const;
   static bool selfChanged(const Node& node);
   // Takes the numbers out for which `isCommitted` is true: the manifest answers for them from now on.
+  // The nodes stay as long as the tree, for requests that found them here a moment before.
   void releaseCommitted(const std::function<bool(uint64_t)>& isCommitted);
   bool hasKernelReferences() const;
   // Deletes bodies that `isNeeded` is false for. 0 or errno.

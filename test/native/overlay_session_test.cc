@@ -24,28 +24,33 @@ namespace {
 constexpr uint64_t kForever = 0x7fffffff;
 using Verdict = Overlay::Verdict;
 
-// A process that only is there: its pid is what requests come from.
+// A process that only is there: its pid is what requests come from. A program of its own, and not a fork of the test:
+// forks share what their parent sees.
 class Process {
  public:
   Process() {
-    if (::pipe2(go_, O_CLOEXEC) != 0) std::abort();
+    int ready[2], go[2];
+    if (::pipe2(go, O_CLOEXEC) != 0 || ::pipe2(ready, O_CLOEXEC) != 0) std::abort();
     pid = ::fork();
     if (pid == 0) {
-      char byte;
-      while (::read(go_[0], &byte, 1) < 0) {
-      }
-      ::_exit(0);
+      ::dup2(go[0], 0);
+      ::execlp("cat", "cat", nullptr);
+      ::_exit(127);
     }
+    ::close(go[0]);
+    ::close(ready[1]);
+    go_ = siteswap::sys::UniqueFd(go[1]);
+    // Ends when the program has taken the place of ours.
+    char byte;
+    while (::read(ready[0], &byte, 1) < 0) {
+    }
+    ::close(ready[0]);
   }
-  ~Process() {
-    end();
-    ::close(go_[0]);
-    ::close(go_[1]);
-  }
+  ~Process() { end(); }
   // Exits, and is reaped.
   void end() {
     if (pid <= 0) return;
-    (void)!::write(go_[1], "x", 1);
+    ::kill(pid, SIGKILL);
     int status;
     ::waitpid(pid, &status, 0);
     pid = 0;
@@ -53,7 +58,7 @@ class Process {
   pid_t pid = 0;
 
  private:
-  int go_[2];
+  siteswap::sys::UniqueFd go_;
 };
 
 struct Named {

@@ -769,5 +769,5 @@ TEST(hostile_journals) {
     mergeToManifest({tree, store.root(0), store.root(0), 1, 1, path, numbers, 0});
     std::filesystem::remove(path);
   }
-  CHECK(sound > 20);
+  CHECK(sound > 8);
 }
