@@ -1,7 +1,7 @@
 /** The server's end of its line to the keeper. */
 import { Socket } from 'node:net';
 import type { Backend } from '../fuse/backend.js';
-import { SiteswapError } from '../util/errors.js';
+import { SiteswapError, systemCode } from '../util/errors.js';
 import { keeperMessageSchema, type ServerToKeeper } from './keeper-protocol.js';
 import { LineChannel } from './line-channel.js';
 
@@ -34,7 +34,7 @@ export class KeeperLink {
 
   async unmount(lazy: boolean): Promise<void> {
     if (this.#lost) {
-      this.backend().unmount(this.directory, { lazy });
+      this.#unmountAlone(lazy);
       return;
     }
     if (this.#answer) throw new SiteswapError('BUSY', 'an unmount is being tried already', 'Try again.');
@@ -42,6 +42,18 @@ export class KeeperLink {
       this.#answer = (error) => (error ? reject(error) : resolve());
       this.send({ type: 'unmount', lazy });
     });
+  }
+
+  /** Without a keeper nobody can look who holds the mount: the server must not wait for what waits for it. */
+  #unmountAlone(lazy: boolean): void {
+    try {
+      this.backend().unmount(this.directory, { lazy });
+    } catch (error) {
+      if (systemCode(error) !== 'EBUSY') throw error;
+      throw new SiteswapError('BUSY', `${this.directory} is in use`, 'End who uses it, or use --lazy.', {
+        cause: error,
+      });
+    }
   }
 
   #settle(error: Error | null): void {

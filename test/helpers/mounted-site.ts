@@ -97,10 +97,14 @@ export class MountedSite {
 
   /** What a new process sees, as one hash. */
   async hash(): Promise<string> {
+    return hashListing(await this.listing());
+  }
+
+  async listing(): Promise<TreeListing> {
     const words = [...NODE_TSX.slice(1), LISTER, this.dir];
     const { code, stdout, stderr } = await runProgram(process.execPath, words, { timeoutMs: TIMEOUT_MS });
     assert.equal(code, 0, stderr + this.serverLog());
-    return hashListing(new Map(JSON.parse(stdout) as [string, string][]));
+    return new Map(JSON.parse(stdout) as [string, string][]);
   }
 
   /** Directory and store, byte for byte. Only while unmounted. */
