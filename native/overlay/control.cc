@@ -52,8 +52,8 @@ int Overlay::beginTransaction(uint32_t id, const std::string& directory, int roo
     generation = head_->generation();
     std::lock_guard knownLock(knownMutex_);
     const auto known = known_.find(rootPid);
-    if (known != known_.end() && known->second.process &&
-        known->second.process->startTicks == txn->root->startTicks && known->second.pin) {
+    if (known != known_.end() && known->second.process && known->second.process->startTicks == txn->root->startTicks &&
+        known->second.pin) {
       generation = *known->second.pin;
     }
   }
