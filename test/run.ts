@@ -3,15 +3,16 @@
  *
  * A group is a folder of `test/`. All files go to one run of node's test runner, so that there is one summary, and it is
  * the last thing printed when all is well. Afterwards nothing may be left: no mount, no process (found by a mark in its
- * environment). What is left is named, removed, and fails the run.
+ * environment). What is left is named, removed, and fails the run. The run has a temporary directory of its own (TMPDIR),
+ * and only mounts in it are the run's: several can run at once.
  * Without /dev/fuse the groups that mount can't run: that is an error unless SITESWAP_TEST_SKIP_FUSE=1.
  */
 
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, mkdtempSync, openSync, readdirSync, realpathSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { listMounts } from '../src/daemon/mountinfo.js';
 import { cleanUp, findLeftovers, RUN_MARK } from './helpers/leftovers.js';
 
 const GROUPS = [
@@ -67,11 +68,11 @@ function chooseGroups(wanted: string[]): string[] {
   return kept;
 }
 
-function runNode(files: string[], mark: string): Promise<number> {
+function runNode(files: string[], mark: string, work: string): Promise<number> {
   const options = ['--import', 'tsx', '--test', '--test-concurrency=2', `--test-timeout=${FILE_TIMEOUT_MS}`];
   const child = spawn(process.execPath, [...options, ...files], {
     stdio: ['ignore', 'inherit', 'inherit'],
-    env: { ...process.env, [RUN_MARK]: mark, NODE_OPTIONS: '' },
+    env: { ...process.env, [RUN_MARK]: mark, TMPDIR: work, NODE_OPTIONS: '' },
   });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
   return new Promise((resolve, reject) => {
@@ -85,14 +86,18 @@ if (files.length === 0) {
   console.error('error: no test file in these groups');
   process.exit(1);
 }
-const mountsBefore = listMounts();
+const work = mkdtempSync(join(realpathSync(tmpdir()), 'siteswap-tests-'));
+// Tests of ordinary users work in it too.
+chmodSync(work, 0o755);
 const mark = `${process.pid}-${Date.now()}`;
-let exitCode = await runNode(files, mark);
-const leftovers = findLeftovers(mark, mountsBefore);
+let exitCode = await runNode(files, mark, work);
+const leftovers = findLeftovers(mark, work);
 if (leftovers.mounts.length > 0 || leftovers.processes.length > 0) {
   for (const { mountpoint } of leftovers.mounts) console.error(`error: left-over mount: ${mountpoint}`);
   for (const { pid, command } of leftovers.processes) console.error(`error: left-over process: ${pid} ${command}`);
   cleanUp(leftovers);
   exitCode ||= 1;
 }
+// Never through a mount that could not be removed.
+if (findLeftovers(mark, work).mounts.length === 0) rmSync(work, { recursive: true, force: true });
 process.exitCode = exitCode;

@@ -231,7 +231,7 @@ test('--foreground: stays; a signal unmounts it, and so does unmount', needsFuse
   for (const end of ['SIGINT', 'SIGTERM', 'unmount'] as const) {
     const [node, ...words] = [...SITESWAP, 'mount', '--foreground', site.dir];
     // A terminal's Ctrl-C goes to the whole group.
-    const child = spawn(node!, words, { stdio: ['ignore', 'inherit', 'pipe'], detached: true });
+    const child = spawn(node, words, { stdio: ['ignore', 'inherit', 'pipe'], detached: true });
     const exited = once(child, 'exit') as Promise<[number | null, string | null]>;
     const [said] = [text(child.stderr), await until('it is mounted', () => site.isMounted)];
     await until('it serves', async () => (await site.try(['status', site.dir])).code === 0);
@@ -249,7 +249,7 @@ test('SIGINT while mounting: nothing is mounted afterwards, and it can be mounte
   for (const delayMs of [300, 500, 700, 900]) {
     for (const flags of [[], ['--foreground']]) {
       const [node, ...words] = [...SITESWAP, 'mount', ...flags, site.dir];
-      const child = spawn(node!, words, { stdio: 'ignore', detached: true });
+      const child = spawn(node, words, { stdio: 'ignore', detached: true });
       const exited = once(child, 'exit') as Promise<[number | null, string | null]>;
       await sleep(delayMs);
       process.kill(-child.pid!, 'SIGINT');

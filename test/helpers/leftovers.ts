@@ -1,6 +1,6 @@
 /**
- * What a test run left behind: siteswap mounts that were not there before, and processes that carry the run's mark in
- * their environment. Used by `test/run.ts`; never touches a mount or a process of anybody else.
+ * What a test run left behind: siteswap mounts in its own temporary directory, and processes that carry its mark in their
+ * environment. Used by `test/run.ts`; never touches a mount or a process of anybody else.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -30,9 +30,8 @@ function markedProcesses(mark: string): Leftovers['processes'] {
   return found;
 }
 
-export function findLeftovers(mark: string, before: SiteswapMount[]): Leftovers {
-  const known = new Set(before.map(({ mountpoint, device }) => `${device} ${mountpoint}`));
-  const mounts = listMounts().filter(({ mountpoint, device }) => !known.has(`${device} ${mountpoint}`));
+export function findLeftovers(mark: string, work: string): Leftovers {
+  const mounts = listMounts().filter(({ mountpoint }) => mountpoint.startsWith(`${work}/`));
   return { mounts, processes: markedProcesses(mark) };
 }
 
