@@ -118,6 +118,11 @@ void LiveLayer::apply(const Record& r) {
   switch (r.type) {
     case RecordType::kCreate:
     case RecordType::kOwnBody: {
+      // Only a damaged journal says otherwise: every number has one node, and every name one number.
+      if (nodes_.contains(r.ino)) break;
+      if (const auto at = additions_.find(r.parent); r.type == RecordType::kCreate && at != additions_.end()) {
+        if (at->second.contains(r.name)) break;
+      }
       LiveNode node;
       NodeAttributes& a = node.attributes;
       a.ino = r.ino;

@@ -392,9 +392,9 @@ TEST(structural_damage_is_refused) {
       Entry e;
       std::memcpy(&e, bytes.data() + entryAt(fileIndex), sizeof e);
       const size_t strings = bytes.size() - h.stringsSize;
-      if (e.name + length > h.stringsSize) return;
-      std::memset(bytes.data() + strings + e.name, '.', length);
-      patchEntry(bytes, fileIndex, [&](Entry& x) { x.nameLen = length; });
+      const auto at = static_cast<uint32_t>(std::min<uint64_t>(e.name, h.stringsSize - length));
+      std::memset(bytes.data() + strings + at, '.', length);
+      patchEntry(bytes, fileIndex, [&](Entry& x) { x.name = at, x.nameLen = length; });
     });
   };
   withDot(1);
