@@ -29,7 +29,9 @@ std::shared_ptr<Transaction> Overlay::makeTree(const TxnPtr& txn, const std::str
       [this](uint64_t generation, uint32_t index) {
         const Manifest* manifest = manifestOf(generation);
         return manifest != nullptr && index < manifest->size() ? Committed{manifest, index} : Committed{};
-      }});
+      },
+      [this](const Committed& of) { return live_.entries(LiveLayer::keyOf(of)); },
+      [this](uint64_t ino, int bodiesFd, const std::string& name) { return live_.copyTo(ino, bodiesFd, name); }});
 }
 
 int Overlay::beginTransaction(uint32_t id, const std::string& directory, int rootPid, const std::string& token) {

@@ -29,6 +29,8 @@ enum class RecordType : uint8_t {
   kRemoveXattr,    // ino, name, timeNs
 };
 
+inline constexpr uint32_t kFromLive = 1;  // in `flags` of a transaction's kCreate: see Transaction::bringLive()
+
 struct Record {
   RecordType type{};
   uint32_t mode = 0, uid = 0, gid = 0, rdev = 0, flags = 0, mask = 0, index = 0;

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "fuse/protocol.h"
+#include "overlay/backing.h"
 
 namespace siteswap::overlay {
 
@@ -214,6 +215,36 @@ uint64_t LiveLayer::parentOf(uint64_t directory) const {
   std::lock_guard lock(mutex_);
   const auto at = nodes_.find(directory);
   return at == nodes_.end() ? 0 : at->second.key;
+}
+
+std::string LiveLayer::nameOf(uint64_t ino) const {
+  std::lock_guard lock(mutex_);
+  const auto at = nodes_.find(ino);
+  return at == nodes_.end() ? "" : at->second.name;
+}
+
+std::vector<LiveEntry> LiveLayer::entries(uint64_t key) const {
+  std::vector<LiveEntry> all;
+  for (const auto& [name, attributes] : additions(key)) {
+    if (S_ISDIR(attributes.mode)) {
+      all.push_back({name, attributes, entries(attributes.ino)});
+    } else if (name.ends_with(".pyc")) {
+      all.push_back({name, attributes, {}});
+    }
+  }
+  return all;
+}
+
+int LiveLayer::copyTo(uint64_t ino, int bodiesFd, const std::string& name) const {
+  const sys::UniqueFd from(::openat(bodies_.get(), Transaction::bodyName(ino).c_str(), O_RDONLY | O_CLOEXEC));
+  if (!from) return errno;
+  const sys::UniqueFd to(::openat(bodiesFd, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!to) return errno;
+  struct stat st;
+  if (::fstat(from.get(), &st) != 0) return errno;
+  const int e = copyBytes(from.get(), to.get(), static_cast<uint64_t>(st.st_size));
+  if (e != 0) ::unlinkat(bodiesFd, name.c_str(), 0);
+  return e;
 }
 
 Transaction::Result LiveLayer::create(uint64_t key, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) {

@@ -4,10 +4,11 @@
 // It hangs on numbers, not on paths: additions to a committed directory (by its number, which changes when anything
 // below it does) and the present bytes of a committed file (by its number). So it follows a directory from generation
 // to generation while it is unchanged, and is gone with it. The root's number never changes: its additions belong to
-// one generation (see rootKey()). Transactions do not see it: they work on the committed tree.
+// one generation (see rootKey()). Transactions get copies of the bytecode, which are no part of their commit.
 //
 // Kept in `directory`: `journal` (see journal.h) and `bodies/`. A new server replays it.
-// Locking: every method locks mutex_ (a leaf, after the views lock). Bodies are read and written outside it.
+// Locking: every method locks mutex_ (a leaf, after the views lock and Transaction's). Bodies are read and written
+// outside it.
 #pragma once
 
 #include <atomic>
@@ -49,6 +50,10 @@ class LiveLayer {
   };
   std::vector<Addition> additions(uint64_t key) const;  // in order of numbers
   uint64_t parentOf(uint64_t directory) const;          // the key that it was added to
+  std::string nameOf(uint64_t ino) const;
+  // Finished bytecode in a directory and below, for a transaction's own copies.
+  std::vector<LiveEntry> entries(uint64_t key) const;
+  int copyTo(uint64_t ino, int bodiesFd, const std::string& name) const;
 
   Transaction::Result create(uint64_t key, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid);
   int remove(uint64_t key, std::string_view name, bool directory);

@@ -47,7 +47,17 @@ int Overlay::adopt(const Committed& file) {
 std::optional<uint64_t> Overlay::liveKey(fuse::RequestPtr& request, bool& consumed, Committed* directory) {
   consumed = false;
   const Target target = resolve(request->nodeid());
-  if (target.kind == Target::kLive) return target.ino;
+  if (target.kind == Target::kLive) {
+    {
+      std::shared_lock lock(viewsMutex_);
+      if (txns_.empty()) return target.ino;
+    }
+    // A member that stands in it, or had it from before: its changes are its transaction's.
+    Caller caller;
+    consumed = !identify(request, false, caller);
+    if (consumed || caller.member) return std::nullopt;
+    return target.ino;
+  }
   // Nothing there, and nothing allowed to come: the usual case costs no identification.
   if (!request->goesLive && live_.isEmpty()) return std::nullopt;
   if (target.kind != Target::kCommitted && target.kind != Target::kRoot) return std::nullopt;

@@ -113,6 +113,10 @@ class Merger {
       result_.error = EIO;
       return;
     }
+    if (node != nullptr && transaction_.isThrowaway(*node)) {
+      if (head) copyCommitted(out, name, head, directoryPath);
+      return;
+    }
     if (const Resolution* decided = resolutionAt(path)) {
       return resolve([out] { return out; }, name, {node, {}}, base, head, directoryPath, *decided);
     }
@@ -263,6 +267,7 @@ class Merger {
       if (ours.node != nullptr && ours.node->children.contains(child)) {
         const ChildRecord& record = ours.node->children.at(child);
         if (!Transaction::isWhiteout(record)) here.node = transaction_.node(record.ino);
+        if (here.node != nullptr && transaction_.isThrowaway(*here.node)) here.node = nullptr;
       } else if (inherited) {
         here.committed = inherited.child(child);
       }
@@ -347,6 +352,7 @@ class Merger {
         result_.error = EIO;
         return;
       }
+      if (transaction_.isThrowaway(*child)) continue;
       addNode(handle, childName, *child, path, inPlace && isInPlace(*child, node.base.child(childName)));
     }
     setLinkCount(handle);
@@ -464,7 +470,8 @@ class Differ {
     if (of.node != nullptr) {
       for (const auto& [name, record] : of.node->children) {
         children.erase(name);
-        if (!Transaction::isWhiteout(record)) children[name] = {transaction_.node(record.ino), {}};
+        const Node* node = Transaction::isWhiteout(record) ? nullptr : transaction_.node(record.ino);
+        if (node != nullptr && !transaction_.isThrowaway(*node)) children[name] = {node, {}};
       }
     }
     return children;

@@ -10,6 +10,15 @@ namespace siteswap::overlay {
 std::string Overlay::pathOf(const Target& target) {
   if (target.kind == Target::kCommitted) return target.committed.path();
   if (target.kind == Target::kTransaction) return target.txn->tree->pathOfDirectory(target.ino).value_or("");
+  if (target.kind == Target::kLive && !target.committed) {
+    std::string below = live_.nameOf(target.ino);
+    uint64_t key = live_.parentOf(target.ino);
+    for (; live_.has(key); key = live_.parentOf(key)) below = live_.nameOf(key) + "/" + below;
+    if (key >= LiveLayer::rootKey(0)) return below;
+    std::shared_lock lock(viewsMutex_);
+    const Committed directory = findCommitted(key);
+    return directory ? directory.path() + "/" + below : "";
+  }
   return "";
 }
 

@@ -176,6 +176,7 @@ Node* Transaction::childOf(Node& directory, std::string_view name, int& error) {
     error = ENOTDIR;
     return nullptr;
   }
+  bringLive(directory);
   const std::string key(name);
   if (const auto at = directory.children.find(key); at != directory.children.end()) {
     if (isWhiteout(at->second)) return nullptr;
@@ -188,6 +189,40 @@ Node* Transaction::childOf(Node& directory, std::string_view name, int& error) {
   if (!base) return nullptr;
   error = 0;
   return materialise(directory, name, base, error);
+}
+
+// A member meets the bytecode that readers wrote as it would on a plain directory: it may have listed it before its
+// first change, and then it removes or renames it. It gets copies: what it does to them is nobody else's.
+void Transaction::bringLive(Node& directory) {
+  if (directory.liveBrought || freezing_ || !directory.base || !options_.liveEntries) return;
+  directory.liveBrought = true;
+  addLive(directory, options_.liveEntries(directory.base));
+}
+
+void Transaction::addLive(Node& directory, const std::vector<LiveEntry>& entries) {
+  for (const LiveEntry& entry : entries) {
+    const NodeAttributes& a = entry.attributes;
+    if (directory.children.contains(entry.name)) continue;
+    Record r;
+    r.type = RecordType::kCreate;
+    r.flags = kFromLive;
+    r.ino = newIno();
+    r.parent = directory.ino;
+    r.name = entry.name;
+    r.mode = a.mode, r.uid = a.uid, r.gid = a.gid;
+    r.timeNs = a.mtimeNs;
+    // A cache: what can't be had is left out.
+    if (r.ino == 0) return;
+    if (S_ISREG(a.mode) && options_.copyLive(a.ino, bodies_.get(), bodyName(r.ino)) != 0) continue;
+    if (journal_.append(r) != 0) {
+      ::unlinkat(bodies_.get(), bodyName(r.ino).c_str(), 0);
+      continue;
+    }
+    apply(r);
+    Node& node = *find(r.ino);
+    if (node.isFile()) node.size = a.size;
+    addLive(node, entry.children);
+  }
 }
 
 const std::vector<std::string>& Transaction::namesInBase(const Committed& file) {
@@ -371,7 +406,8 @@ void Transaction::applyCreate(const Record& r) {
   node->mode = r.mode, node->uid = r.uid, node->gid = r.gid, node->rdev = r.rdev;
   node->atimeNs = node->mtimeNs = node->ctimeNs = r.timeNs;
   node->nlink = r.parent == 0 ? 0 : 1;
-  node->attributesChanged = node->entriesChanged = true;
+  node->live = (r.flags & kFromLive) != 0;
+  node->attributesChanged = node->entriesChanged = !node->live;
   if (node->isDirectory()) {
     node->nlink = 2;
     node->size = 4096;
@@ -383,12 +419,12 @@ void Transaction::applyCreate(const Record& r) {
   } else if (node->isFile()) {
     node->ownBody = true;
   }
-  const bool directory = node->isDirectory();
+  const bool directory = node->isDirectory(), isLive = node->live;
   nodes_.emplace(r.ino, std::move(node));
   if (r.parent == 0) return;
   Node& parent = *find(r.parent);
   addChild(parent, r.name, r.ino);
-  touchEntries(parent, r.timeNs);
+  if (!isLive) touchEntries(parent, r.timeNs);
   if (directory) ++parent.nlink;
 }
 
@@ -455,6 +491,7 @@ void Transaction::dropIfUnused(Node& node) {
 }
 
 bool Transaction::isEmpty(Node& directory) {
+  bringLive(directory);
   for (const auto& [name, child] : directory.children) {
     if (!isWhiteout(child)) return false;
   }
@@ -695,6 +732,7 @@ int Transaction::list(uint64_t ino, uint64_t afterCookie, uint64_t endCookie, un
   Node* directory = find(ino);
   if (directory == nullptr) return ESTALE;
   if (!directory->isDirectory()) return ENOTDIR;
+  bringLive(*directory);
   const auto give = [&](Node& node, std::string_view name, uint64_t cookie) {
     if (!each({name, attributes(node), cookie})) return false;
     node.lookups += lookups;
@@ -849,7 +887,7 @@ bool Transaction::knows(uint64_t ino) const {
 
 bool Transaction::selfChanged(const Node& node) {
   if (node.attributesChanged) return true;
-  return node.isDirectory() ? node.entriesChanged : node.ownBody;
+  return node.isDirectory() ? node.entriesChanged : node.ownBody && (!node.live || node.written);
 }
 
 bool Transaction::subtreeChanged(const Node& node) const {

@@ -41,10 +41,12 @@ struct Node {
   uint32_t mode = 0, uid = 0, gid = 0, rdev = 0, nlink = 0;
   uint64_t size = 0;
   int64_t atimeNs = 0, mtimeNs = 0, ctimeNs = 0;
-  Committed base;        // where it came from; a file's bytes while !ownBody, a directory's further children
-  bool ownBody = false;  // regular files: the bytes are bodies/<ino in hex>
-  bool copying = false;  // a copy-up is under way
-  bool written = false;  // the body's own mtime counts (at replay)
+  Committed base;            // where it came from; a file's bytes while !ownBody, a directory's further children
+  bool ownBody = false;      // regular files: the bytes are bodies/<ino in hex>
+  bool copying = false;      // a copy-up is under way
+  bool written = false;      // the body's own mtime counts (at replay)
+  bool live = false;         // a copy of what readers keep in the live layer: no part of a commit unless it is changed
+  bool liveBrought = false;  // directories: what the live layer has there is among the children
   bool attributesChanged = false;
   bool entriesChanged = false;   // directories: a name was added, removed or replaced here
   std::optional<Xattrs> xattrs;  // set once they differ from the base's
@@ -68,6 +70,13 @@ struct NodeAttributes {
 };
 NodeAttributes attributesOf(const Committed& node);
 
+// Bytecode of the live layer in a directory of the base: see Transaction::bringLive().
+struct LiveEntry {
+  std::string name;
+  NodeAttributes attributes;
+  std::vector<LiveEntry> children;
+};
+
 struct AttributeChange {
   uint32_t mask = 0;  // FATTR_MODE, _UID, _GID, _ATIME, _MTIME
   uint32_t mode = 0, uid = 0, gid = 0;
@@ -87,6 +96,9 @@ class Transaction {
     std::function<void(uint64_t block)> ownsBlock;
     // Base entries by (generation, index), for replay.
     std::function<Committed(uint64_t generation, uint32_t index)> findBase;
+    // What the live layer has in a directory, and a copy of one file of it as `name`. Empty: nothing.
+    std::function<std::vector<LiveEntry>(const Committed& directory)> liveEntries = {};
+    std::function<int(uint64_t liveIno, int bodiesFd, const std::string& name)> copyLive = {};
   };
   explicit Transaction(Options options);
   Transaction(const Transaction&) = delete;
@@ -176,6 +188,8 @@ class Transaction {
   // Something under this node differs from the base.
   bool subtreeChanged(const Node& node) const;
   static bool selfChanged(const Node& node);
+  // Came from the live layer and was left as it was: a cache that a commit does not take along.
+  bool isThrowaway(const Node& node) const { return node.live && !subtreeChanged(node); }
   // Takes the numbers out for which `isCommitted` is true: the manifest answers for them from now on.
   // The nodes stay as long as the tree, for requests that found them here a moment before.
   void releaseCommitted(const std::function<bool(uint64_t)>& isCommitted);
@@ -187,6 +201,8 @@ class Transaction {
   uint64_t newIno();
   Node* find(uint64_t ino);
   Node* childOf(Node& directory, std::string_view name, int& error);  // materialises; null: ENOENT in error
+  void bringLive(Node& directory);
+  void addLive(Node& directory, const std::vector<LiveEntry>& entries);
   Node* materialise(Node& directory, std::string_view name, const Committed& base, int& error);
   // The paths in the base of a file's names, when it has several.
   const std::vector<std::string>& namesInBase(const Committed& file);

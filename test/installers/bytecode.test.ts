@@ -3,8 +3,11 @@
  * makes no transaction.
  */
 import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { mountedVenv, type MountedVenv } from '../helpers/mounted-venv.js';
+import { diffTrees } from '../helpers/tree-hash.js';
 import { PIP_INSTALL, versionedWheel } from '../helpers/versioned-package.js';
 import { buildWheel } from '../helpers/wheel.js';
 
@@ -110,6 +113,68 @@ test(
     await mounted.mount();
     assert.deepEqual(await bytecode(mounted, 'pkg, other'), { matched: 4, wrote: 0 });
     assert.equal((await mounted.status()).generation, 1);
+    await mounted.unmount();
+  },
+);
+
+test(
+  'an installer meets the bytecode that readers wrote as on a plain directory, and takes none of it along',
+  {
+    timeout: TIMEOUT_MS,
+  },
+  async (t) => {
+    const options = [...PIP_INSTALL, '--no-compile'];
+    const mounted = await mountedVenv(t, {
+      prepare: async (venv, work) => {
+        await venv.run('pip', [...options, versionedWheel(work, { version: '1.0.0', serial: 0 })]);
+        // A file that pip does not know of: it can't move the package away as a whole.
+        writeFileSync(join(venv.sitePackages, 'pkg', 'notes.txt'), 'mine');
+        for (const name of ['gone', 'kept', 'moved']) {
+          mkdirSync(join(venv.sitePackages, name));
+          for (const file of ['__init__.py', 'sub.py']) writeFileSync(join(venv.sitePackages, name, file), '');
+        }
+      },
+    });
+    const modules = 'pkg, gone.sub, kept.sub, moved.sub, six_like';
+    await mounted.siteswap('run', mounted.site, '--', 'touch', join(mounted.site, 'six_like.py'));
+    const imported = await mounted.venv.run(mounted.python, ['-c', `import ${modules}`]);
+    assert.equal(imported.code, 0, imported.stderr);
+    const before = await mounted.listing();
+    assert.ok([...before.keys()].some((path) => /^gone\/.*sub.*\.pyc$/.test(path)));
+
+    // Nothing of what a transaction does to it is seen by others, until it is committed.
+    const rm = ['rm', '-r', ...['gone', 'pkg'].map((name) => join(mounted.site, name))];
+    const dropped = await mounted.tryRun(['sh', '-c', `${rm.join(' ')} && exit 3`]);
+    assert.deepEqual([dropped.code, dropped.stderr.includes('cannot')], [3, false], dropped.stderr);
+    assert.deepEqual(diffTrees(before, await mounted.listing()), []);
+
+    await mounted.must('/bin/rm', '-r', join(mounted.site, 'gone'));
+    await mounted.must('/bin/mv', join(mounted.site, 'moved'), join(mounted.site, 'renamed'));
+    await mounted.must(
+      mounted.python,
+      '-c',
+      `import shutil; shutil.copytree('${mounted.site}/kept', '${mounted.site}/twin')`,
+    );
+    await mounted.must('pip', ...options, versionedWheel(mounted.work, { version: '2.0.0', serial: 1 }));
+    const after = await mounted.listing();
+    const cached = [...after.keys()].filter((path) => path.endsWith('.pyc') && !before.get(path));
+    assert.deepEqual(
+      cached.filter((path) => !path.startsWith('twin/')),
+      [],
+      'what was copied on purpose is there',
+    );
+    assert.ok(!after.has('gone') && after.has('renamed/sub.py') && after.has('pkg/notes.txt'));
+    assert.equal([...after.keys()].filter((path) => /^pkg\/.*pyc$/.test(path)).length, 0);
+    assert.equal(
+      await mounted.must(mounted.python, '-c', 'import renamed.sub, kept.sub, pkg; print(pkg.A)'),
+      '2.0.0\n',
+    );
+    await mounted.must('pip', 'uninstall', '--yes', '--quiet', 'pkg');
+    assert.deepEqual(
+      [...(await mounted.listing()).keys()].filter((path) => /^pkg(\/|$)/.test(path)),
+      ['pkg', 'pkg/notes.txt'],
+    );
+    assert.deepEqual((await mounted.status()).transactions, []);
     await mounted.unmount();
   },
 );

@@ -56,6 +56,8 @@ test('with --pin none any running process imports what anybody installed', { tim
   t.after(() => live.end());
   for (const _ of [1, 2, 3]) assert.match(await live.run('import pkg'), /ModuleNotFoundError/);
   await install(mounted, '1.0.0', 1);
+  // It is no ancestor of pip, and has looked before: nothing makes it wait for the commit.
+  await mounted.settle();
   assert.equal(await live.run('import pkg'), 'None', mounted.serverLog());
   assert.equal(await live.value('pkg.A'), "'1.0.0'");
   assert.equal(await live.value("__import__('importlib.metadata').metadata.version('pkg')"), "'1.0.0'");
