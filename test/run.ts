@@ -28,7 +28,7 @@ const GROUPS = [
   'stress',
 ] as const;
 const MOUNTING = new Set<string>(['crash', 'conformance', 'installers', 'stress']);
-const FILE_TIMEOUT_MS = 15 * 60_000;
+const FILE_TIMEOUT_MS = 25 * 60_000;
 
 function testFiles(group: string): string[] {
   const directory = join('test', group);
