@@ -186,7 +186,7 @@ void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_
   Listing listing(arg.size, plus);
   if (addDots(listing, arg.offset, ino, tree.parentOf(ino))) {
     uint64_t end = TransactionOffset::end(arg.offset);
-    if (end == 0) end = tree.nextCookie();
+    if (end == 0) end = tree.endOfNames(ino);
     const int error = tree.list(
         ino, TransactionOffset::cookie(arg.offset), end, plus ? 1 : 0, [&](const Transaction::Listed& listed) {
           const fuse_entry_out entry = entryFor(listed.attributes, cacheNames, true);

@@ -721,8 +721,10 @@ void Transaction::forget(uint64_t ino, uint64_t count) {
   dropIfUnused(*node);
 }
 
-uint64_t Transaction::nextCookie() const {
+uint64_t Transaction::endOfNames(uint64_t directory) {
   std::lock_guard lock(mutex_);
+  // Now, not when they are listed: they would be behind the end.
+  if (Node* node = find(directory)) bringLive(*node);
   return nextCookie_;
 }
 

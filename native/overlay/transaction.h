@@ -155,8 +155,8 @@ class Transaction {
   // Entries behind `afterCookie` and before `endCookie`.
   int list(uint64_t ino, uint64_t afterCookie, uint64_t endCookie, unsigned lookups,
            const std::function<bool(const Listed&)>& each);
-  uint64_t nextCookie() const;      // of the next name that comes
-  uint64_t parentOf(uint64_t ino);  // of a directory
+  uint64_t endOfNames(uint64_t directory);  // the cookie of the next name that comes
+  uint64_t parentOf(uint64_t ino);          // of a directory
 
   // Bodies. Where a file's bytes are now.
   struct BodyPlace {

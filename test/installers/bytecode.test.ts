@@ -148,6 +148,13 @@ test(
     assert.deepEqual([dropped.code, dropped.stderr.includes('cannot')], [3, false], dropped.stderr);
     assert.deepEqual(diffTrees(before, await mounted.listing()), []);
 
+    // Who changes something else first meets the package as a member: listed, or asked for by name.
+    const listed = `: > '${mounted.site}/first' && ls -R '${mounted.site}/pkg' && rm -r '${mounted.site}/pkg' && exit 3`;
+    const member = await mounted.venv.run('/bin/sh', ['-c', listed]);
+    assert.deepEqual([member.code, member.stderr], [3, '']);
+    assert.match(member.stdout, /\.pyc$/m);
+    assert.deepEqual(diffTrees(before, await mounted.listing()), []);
+
     await mounted.must('/bin/rm', '-r', join(mounted.site, 'gone'));
     await mounted.must('/bin/mv', join(mounted.site, 'moved'), join(mounted.site, 'renamed'));
     await mounted.must(
