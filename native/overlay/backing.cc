@@ -46,14 +46,6 @@ FdPtr Backing::keep(uint64_t ino, int raw) {
   return fd;
 }
 
-void Backing::forget(uint64_t ino) {
-  std::lock_guard lock(mutex_);
-  const auto at = byIno_.find(ino);
-  if (at == byIno_.end()) return;
-  recent_.erase(at->second);
-  byIno_.erase(at);
-}
-
 int Backing::openLower(const std::string& path, bool cachedOnly) {
   open_how how{};
   how.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;

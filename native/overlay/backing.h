@@ -23,7 +23,6 @@ class Backing {
   // A body that can still change, for reading and writing; made when `create`. ENOENT: nothing was written to it yet.
   // `live`: of the live layer, where a number may also be that of a committed file.
   FdPtr openBody(int bodiesFd, uint64_t ino, bool live, bool create, int& error);
-  void forget(uint64_t ino);
   int lowerFd() const { return lowerFd_; }
 
  private:

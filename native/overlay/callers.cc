@@ -1,10 +1,9 @@
 // Who is asking, what they see, and who has to wait.
-#include <time.h>
-
 #include <algorithm>
 #include <cerrno>
 
 #include "overlay/overlay.h"
+#include "sys/clock.h"
 
 namespace siteswap::overlay {
 
@@ -16,9 +15,7 @@ constexpr size_t kMostEndedPins = 4096;
 constexpr int64_t kLeaseCheckMs = 100;
 
 int64_t nowMs() {
-  timespec t;
-  ::clock_gettime(CLOCK_REALTIME, &t);
-  return int64_t{t.tv_sec} * 1000 + t.tv_nsec / 1'000'000;
+  return sys::realtimeNs() / 1'000'000;
 }
 
 bool isSame(const process::ProcessPtr& a, const process::ProcessPtr& b) {
@@ -386,6 +383,17 @@ void Overlay::closeTxn(const TxnPtr& txn) {
   txns_.erase(txn->id);
   closedTxns_.push_back(txn);
   detach(txn);
+}
+
+bool Overlay::memberInCommitted(fuse::RequestPtr& request, TxnPtr& member) {
+  {
+    std::shared_lock lock(viewsMutex_);
+    if (!hasMembers()) return true;
+  }
+  Caller caller;
+  if (!identify(request, false, caller)) return false;
+  member = caller.member;
+  return true;
 }
 
 }  // namespace siteswap::overlay

@@ -1,10 +1,9 @@
 // What policy asks of the overlay: begin, freeze, build, publish, abort; and path calls.
-#include <time.h>
-
 #include <algorithm>
 #include <cerrno>
 
 #include "overlay/overlay.h"
+#include "sys/clock.h"
 
 namespace siteswap::overlay {
 
@@ -106,9 +105,7 @@ int Overlay::transactionInfo(uint32_t id, TransactionInfo& info) {
   info.base = txn->baseGeneration;
   info.rootPid = txn->root ? txn->root->pid : 0;
   info.mutations = txn->tree->mutations();
-  timespec t;
-  ::clock_gettime(CLOCK_MONOTONIC, &t);
-  info.quietMs = (int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec - txn->tree->lastMutationNs()) / 1'000'000;
+  info.quietMs = (sys::monotonicNs() - txn->tree->lastMutationNs()) / 1'000'000;
   const bool ended = txn->root && txn->root->ended();
   const TransactionState state = txn->tree->state();
   info.state = state == TransactionState::kOpen ? (ended ? "ended" : "open") : "frozen";

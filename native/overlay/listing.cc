@@ -86,18 +86,11 @@ void Overlay::opendir(fuse::RequestPtr request) {
       r.reply(opened);
     });
   }
-  bool transactions;
-  {
-    std::shared_lock lock(viewsMutex_);
-    transactions = hasMembers();
-  }
-  if (transactions) {
-    Caller caller;
-    if (!identify(request, false, caller)) return;
-    if (caller.member) {
-      out.fh = kTransactionHandle | caller.member->id;
-      return request->reply(out);
-    }
+  TxnPtr member;
+  if (!memberInCommitted(request, member)) return;
+  if (member) {
+    out.fh = kTransactionHandle | member->id;
+    return request->reply(out);
   }
   // A committed directory never changes: its listing may be kept for ever.
   out.open_flags = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;

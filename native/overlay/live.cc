@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -10,18 +9,9 @@
 
 #include "fuse/protocol.h"
 #include "overlay/backing.h"
+#include "sys/clock.h"
 
 namespace siteswap::overlay {
-
-namespace {
-
-int64_t nowNs() {
-  timespec t;
-  ::clock_gettime(CLOCK_REALTIME, &t);
-  return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
-}
-
-}  // namespace
 
 int LiveLayer::open(const std::string& directory, InoSource* numbers,
                     const std::function<bool(uint64_t key)>& isAlive) {
@@ -257,7 +247,7 @@ Transaction::Result LiveLayer::create(uint64_t key, std::string_view name, uint3
   r.parent = key;
   r.name = name;
   r.mode = mode, r.uid = uid, r.gid = gid;
-  r.timeNs = nowNs();
+  r.timeNs = sys::realtimeNs();
   if (const int e = commit(r)) return {e, {}};
   return {0, nodes_.at(r.ino).attributes};
 }
@@ -304,7 +294,7 @@ Transaction::Result LiveLayer::setAttributes(uint64_t ino, const AttributeChange
   r.mask = change.mask;
   r.mode = change.mode, r.uid = change.uid, r.gid = change.gid;
   r.atimeNs = change.atimeNs, r.mtimeNs = change.mtimeNs;
-  r.timeNs = nowNs();
+  r.timeNs = sys::realtimeNs();
   if (const int e = commit(r)) return {e, {}};
   return {0, nodes_.at(ino).attributes};
 }
@@ -338,7 +328,7 @@ Transaction::Result LiveLayer::written(uint64_t ino, uint64_t size, bool grow) {
   NodeAttributes& a = at->second.attributes;
   a.size = grow ? std::max(a.size, size) : size;
   a.blocks = (a.size + 511) / 512;
-  a.mtimeNs = a.ctimeNs = nowNs();
+  a.mtimeNs = a.ctimeNs = sys::realtimeNs();
   return {0, a};
 }
 

@@ -48,23 +48,16 @@ void Overlay::lookup(fuse::RequestPtr request) {
       });
     }
   }
-  bool transactions;
-  {
-    std::shared_lock lock(viewsMutex_);
-    transactions = hasMembers();
-  }
-  if (transactions) {
-    // A member that stands in a committed directory (its cwd) arrives at the transaction's nodes from there too.
-    Caller caller;
-    if (!identify(request, false, caller)) return;
-    if (caller.member) {
-      Transaction& tree = *caller.member->tree;
-      const uint64_t directory = tree.resolve(parent.committed.path());
-      if (directory == 0) return request->replyError(ENOENT);
-      const auto found = tree.lookup(directory, name, 1);
-      if (found.error != 0) return request->replyError(found.error);
-      return replyEntry(*request, found.attributes, false, true);
-    }
+  // A member that stands in a committed directory (its cwd) arrives at the transaction's nodes from there too.
+  TxnPtr member;
+  if (!memberInCommitted(request, member)) return;
+  if (member) {
+    Transaction& tree = *member->tree;
+    const uint64_t directory = tree.resolve(parent.committed.path());
+    if (directory == 0) return request->replyError(ENOENT);
+    const auto found = tree.lookup(directory, name, 1);
+    if (found.error != 0) return request->replyError(found.error);
+    return replyEntry(*request, found.attributes, false, true);
   }
   if (!parent.committed.isDirectory()) return request->replyError(ENOTDIR);
   const auto child = shownChild(parent.committed, name);

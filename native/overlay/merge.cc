@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include <set>
 
 #include "overlay/manifest_writer.h"
+#include "sys/clock.h"
 #include "sys/unique_fd.h"
 
 namespace siteswap::overlay {
@@ -63,10 +63,7 @@ class Merger {
   // CPython caches a directory's listing by its float mtime: later than any given out, and more than a float's grain.
   int64_t fresh() {
     constexpr int64_t kGrainNs = 2000;
-    timespec t;
-    ::clock_gettime(CLOCK_REALTIME, &t);
-    const int64_t now = int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
-    return lastMtimeNs_ = std::max(now, lastMtimeNs_ + kGrainNs);
+    return lastMtimeNs_ = std::max(sys::realtimeNs(), lastMtimeNs_ + kGrainNs);
   }
 
   uint64_t newIno() {
@@ -205,13 +202,11 @@ class Merger {
       result_.error = EINVAL;
       return;
     }
-    timespec now;
-    ::clock_gettime(CLOCK_REALTIME, &now);
     e.ino = e.body = newIno();
     e.layer = options_.layer;
     e.size = content.size();
     e.blocks = (e.size + 511) / 512;
-    e.mtimeNs = e.ctimeNs = int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+    e.mtimeNs = e.ctimeNs = sys::realtimeNs();
     e.nlink = 1, e.flags = 0, e.lowerIno = 0;
     const std::string body = Transaction::bodyName(e.ino);
     sys::UniqueFd fd(::openat(transaction_.bodiesFd(), body.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));

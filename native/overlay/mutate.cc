@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "overlay/overlay.h"
+#include "sys/clock.h"
 
 namespace siteswap::overlay {
 
@@ -295,9 +296,7 @@ void Overlay::setattr(fuse::RequestPtr request) {
     const int e = resize(change, arg.size, (arg.valid & FATTR_KILL_SUIDGID) != 0);
     if (e != 0) return request->replyError(e);
   }
-  timespec t;
-  ::clock_gettime(CLOCK_REALTIME, &t);
-  const int64_t now = int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+  const int64_t now = sys::realtimeNs();
   const auto toNs = [](uint64_t seconds, uint32_t ns) { return static_cast<int64_t>(seconds) * 1'000'000'000 + ns; };
   AttributeChange wanted;
   wanted.mask = arg.valid & (FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_ATIME | FATTR_MTIME);

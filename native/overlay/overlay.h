@@ -253,6 +253,9 @@ class Overlay : public fuse::Operations {
   // False: the request was parked (consumed). Otherwise who asks; when they list the root, a non-member's view is
   // pinned from now on.
   bool identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller);
+  // For a request on a committed directory: the transaction that the caller is a member of, if any; nobody is
+  // identified while there is none to be a member of. False: the request was parked.
+  bool memberInCommitted(fuse::RequestPtr& request, TxnPtr& member);
   // identify(), then `work(caller)` under the shared views lock with the caller's view still true.
   template <class Work>
   void withView(fuse::RequestPtr request, bool listsRoot, Work&& work);

@@ -18,6 +18,7 @@
 
 #include "overlay/manifest_writer.h"
 #include "overlay/xattr.h"
+#include "sys/clock.h"
 #include "sys/unique_fd.h"
 
 namespace siteswap::overlay {
@@ -37,10 +38,6 @@ struct ScannedDirectory {
   std::string path;  // "" for the root
   std::vector<ScannedEntry> entries;
 };
-
-int64_t toNs(const timespec& t) {
-  return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
-}
 
 class Scanner {
  public:
@@ -158,9 +155,9 @@ Entry entryOf(const struct stat& st) {
   Entry e{};
   e.size = static_cast<uint64_t>(st.st_size);
   e.blocks = static_cast<uint64_t>(st.st_blocks);
-  e.atimeNs = toNs(st.st_atim);
-  e.mtimeNs = toNs(st.st_mtim);
-  e.ctimeNs = toNs(st.st_ctim);
+  e.atimeNs = sys::toNs(st.st_atim);
+  e.mtimeNs = sys::toNs(st.st_mtim);
+  e.ctimeNs = sys::toNs(st.st_ctim);
   e.lowerIno = st.st_ino;
   e.mode = st.st_mode;
   e.uid = st.st_uid;
@@ -184,7 +181,7 @@ ScanError scanToManifest(int lowerFd, const std::string& manifestPath, uint64_t 
   ManifestWriter writer;
   const Xattrs rootXattrs = readXattrs("/proc/self/fd/" + std::to_string(lowerFd) + "/.");
   writer.add(0, "", entryOf(rootStat), "", rootXattrs.empty() ? "" : encodeXattrs(rootXattrs));
-  summary.maxMtimeNs = toNs(rootStat.st_mtim);
+  summary.maxMtimeNs = sys::toNs(rootStat.st_mtim);
   struct Pending {
     ScannedDirectory* directory;
     uint32_t handle;
@@ -224,7 +221,7 @@ namespace {
 
 bool sameContent(const Entry& e, const struct stat& st, std::string_view oldTarget, const std::string& target) {
   if (e.mode != st.st_mode || e.uid != st.st_uid || e.gid != st.st_gid || oldTarget != target) return false;
-  if (e.mtimeNs != toNs(st.st_mtim)) return false;
+  if (e.mtimeNs != sys::toNs(st.st_mtim)) return false;
   if (S_ISDIR(e.mode)) return true;
   return e.lowerIno == st.st_ino && e.size == static_cast<uint64_t>(st.st_size) && e.rdev == st.st_rdev;
 }

@@ -194,8 +194,6 @@ class Transaction {
   // The nodes stay as long as the tree, for requests that found them here a moment before.
   void releaseCommitted(const std::function<bool(uint64_t)>& isCommitted);
   bool hasKernelReferences() const;
-  // Deletes bodies that `isNeeded` is false for. 0 or errno.
-  int deleteBodiesExcept(const std::function<bool(uint64_t)>& isNeeded);
 
  private:
   uint64_t newIno();
@@ -228,7 +226,6 @@ class Transaction {
   bool isFreeName(Node& parent, const std::string& name);
   Node* liveChild(Node& parent, const std::string& name);
   void afterReplay();
-  int64_t nowNs() const;
 
   Options options_;
   std::atomic<bool> translated_{false};
