@@ -50,29 +50,47 @@ if libc.mount(store.encode(), directory.encode(), b'fuse.siteswap', 0, options) 
     sys.exit(os.strerror(ctypes.get_errno()))
 `;
 
-test('clean-stale-mounts removes a mount whose store nobody has locked', { skip: !canMount }, (t) => {
+const CLEAN = 'mount-scripts/clean-stale-mounts';
+
+test('clean-stale-mounts refuses what it does not know', () => {
+  const { code, stderr } = run(CLEAN, '--force');
+  assert.equal(code, 2);
+  assert.match(stderr, /^error: unknown argument '--force'\nhint: /);
+});
+
+/** Each call names the directory of this test: other tests beside it have dead mounts of their own. */
+test('clean-stale-mounts removes all mounts whose store nobody has locked', { skip: !canMount }, (t) => {
   const work = mkdtempSync(join(tmpdir(), 'siteswap-stale-'));
-  const [directory, store] = [join(work, 'site packages'), join(work, 'store')];
-  mkdirSync(directory);
+  const store = join(work, 'store');
   mkdirSync(store);
-  writeFileSync(join(directory, 'original'), '');
   writeFileSync(join(store, 'lock'), '');
+  const directories = Array.from({ length: 12 }, (_, i) => join(work, `site packages ${i}`));
   t.after(() => {
-    spawnSync('umount', ['-l', directory]);
+    for (const directory of directories) spawnSync('umount', ['-l', directory]);
     rmSync(work, { recursive: true });
   });
-  const isMounted = (): boolean => listMounts().some(({ mountpoint }) => mountpoint === directory);
-  const { code, stderr } = run('python3', '-c', DIE_AFTER_MOUNT, directory, store);
-  assert.equal(code, 0, stderr);
-  assert.ok(isMounted());
+  for (const directory of directories) {
+    mkdirSync(directory);
+    writeFileSync(join(directory, 'original'), '');
+    const { code, stderr } = run('python3', '-c', DIE_AFTER_MOUNT, directory, store);
+    assert.equal(code, 0, stderr);
+  }
+  const mounted = (): string[] => {
+    const now = new Set(listMounts().map(({ mountpoint }) => mountpoint));
+    return directories.filter((directory) => now.has(directory));
+  };
+  const report = (word: string, of: string[]): string => of.map((directory) => `${word}: ${directory}\n`).join('');
+  assert.deepEqual(mounted(), directories);
 
-  // While somebody holds the lock it is alive.
-  const guarded = run('flock', join(store, 'lock'), 'mount-scripts/clean-stale-mounts', '--dry-run');
-  assert.ok(!guarded.stdout.includes(directory));
-  assert.match(run('mount-scripts/clean-stale-mounts', '--dry-run').stdout, /^stale: .*site packages$/m);
-  assert.ok(isMounted());
+  // While somebody holds the lock they are alive.
+  assert.equal(run('flock', join(store, 'lock'), CLEAN, '--dry-run', work).stdout, '');
+  assert.equal(run(CLEAN, '--dry-run', work).stdout, report('stale', directories));
+  assert.deepEqual(mounted(), directories);
 
-  assert.match(run('mount-scripts/clean-stale-mounts').stdout, /^removed: .*site packages$/m);
-  assert.ok(!isMounted());
-  assert.deepEqual(readdirSync(directory), ['original']);
+  const [first, ...others] = directories as [string, ...string[]];
+  assert.equal(run(CLEAN, first).stdout, report('removed', [first]));
+  assert.deepEqual(mounted(), others);
+  assert.equal(run(CLEAN, `${work}/`).stdout, report('removed', others));
+  assert.deepEqual(mounted(), []);
+  for (const directory of directories) assert.deepEqual(readdirSync(directory), ['original']);
 });

@@ -38,7 +38,8 @@ test('clean-stale-mounts ends the mount of a dead server, and no other', async (
   const [site, other] = [await MountedSite.mounted(t), await MountedSite.mounted(t)];
   kill(site.daemons().server);
   await site.untilNoDaemon();
-  const { status, stdout, stderr } = spawnSync('mount-scripts/clean-stale-mounts', {
+  // Named, because tests beside this one have dead mounts of their own.
+  const { status, stdout, stderr } = spawnSync('mount-scripts/clean-stale-mounts', [site.dir, other.dir], {
     encoding: 'utf8',
     timeout: 60_000,
   });
