@@ -118,10 +118,10 @@ class Engine : public Napi::ObjectWrap<Engine> {
          InstanceMethod("transactionInfo", &Engine::transactionInfo), InstanceMethod("changes", &Engine::changes),
          InstanceMethod("buildManifest", &Engine::buildManifest), InstanceMethod("publish", &Engine::publish),
          InstanceMethod("abortTransaction", &Engine::abortTransaction),
-         InstanceMethod("releaseBarrier", &Engine::releaseBarrier), InstanceMethod("stat", &Engine::stat),
-         InstanceMethod("list", &Engine::list), InstanceMethod("read", &Engine::read),
-         InstanceMethod("pins", &Engine::pins), InstanceMethod("counters", &Engine::counters),
-         InstanceMethod("stop", &Engine::stop)});
+         InstanceMethod("releaseBarrier", &Engine::releaseBarrier), InstanceMethod("observe", &Engine::observe),
+         InstanceMethod("stat", &Engine::stat), InstanceMethod("list", &Engine::list),
+         InstanceMethod("read", &Engine::read), InstanceMethod("pins", &Engine::pins),
+         InstanceMethod("counters", &Engine::counters), InstanceMethod("stop", &Engine::stop)});
   }
 
   explicit Engine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Engine>(info) {
@@ -368,6 +368,14 @@ class Engine : public Napi::ObjectWrap<Engine> {
     const uint32_t id = idOf(info[0]);
     if (info.Env().IsExceptionPending()) return info.Env().Undefined();
     return done(info.Env(), core_->overlay->releaseBarrier(id), "releaseBarrier");
+  }
+
+  Napi::Value observe(const Napi::CallbackInfo& info) {
+    Fields fields(info[0]);
+    overlay::ViewName view;
+    const auto pid = static_cast<int>(fields.integer("pid"));
+    if (fields.failed() || !viewOf(fields.value("view"), view)) return info.Env().Undefined();
+    return done(info.Env(), core_->overlay->observe(view, pid), "observe");
   }
 
   Napi::Value stat(const Napi::CallbackInfo& info) {

@@ -164,7 +164,7 @@ bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller
   std::optional<process::Program> program;
   if (listsRoot || mustReadProgram(process)) program = process->program();
   for (;;) {
-    std::vector<TxnPtr> open;
+    Views views;
     uint64_t membershipEpoch;
     {
       std::shared_lock lock(viewsMutex_);
@@ -173,8 +173,9 @@ bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller
       caller.viewEpoch = viewEpoch_;
       membershipEpoch = membershipEpoch_;
       for (const auto& [id, txn] : txns_) {
-        if (!txn->detached) open.push_back(txn);
+        if (!txn->detached) views.open.push_back(txn);
       }
+      views.observers = observers_;
     }
     bool isNew = false, checked = false;
     {
@@ -185,17 +186,19 @@ bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller
       processes_.watchEnd(process, [this, process] { processEnded(process); });
     }
     if (!checked) {
-      TxnPtr member;
-      Inherited inherited;
-      findMembership(*request, process, open, member, inherited);
-      if (!member && !inherited.pin && program && program->forkedNotExeced) findRelatives(process, member, inherited);
+      auto [member, observer, inherited] = findMembership(*request, process, views);
+      const bool belongs = member || observer;
+      if (!belongs && !inherited.pin && program && program->forkedNotExeced) findRelatives(process, member, inherited);
       // Forked from an installer's ancestor, which may be about to move to what was installed: it waits as that does.
-      if (!member && inherited.from && !passBarrier(request, open, inherited.from, false)) return false;
+      if (!belongs && !member && inherited.from && !passBarrier(request, views.open, inherited.from, false)) {
+        return false;
+      }
       std::lock_guard lock(knownMutex_);
       Known& known = known_[process->pid];
       if (!isSame(known.process, process)) continue;
       known.checkedEpoch = membershipEpoch;
       if (member) known.member = member;
+      known.observer = observer;
       if (inherited.pin && !known.pin && !known.hasListed) {
         setPin(known, inherited.pin, PinReason::kInherited);
         known.hasListed = true;
@@ -207,6 +210,13 @@ bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller
       std::lock_guard lock(knownMutex_);
       Known& known = known_[process->pid];
       if (!isSame(known.process, process)) continue;
+      if (known.observer && known.observer->over) known.observer = nullptr;
+      if (known.observer) {
+        caller.isObserver = true;
+        caller.member = known.observer->txn;
+        if (!caller.member) caller.pin = known.observer->generation;
+        return true;
+      }
       if (known.member && known.member->detached) known.member = nullptr;
       if (known.member) {
         caller.member = known.member;
@@ -218,7 +228,7 @@ bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller
     // The barrier: whoever comes new while an installer that has ended is not decided yet waits for the decision, and
     // so do the installer's own ancestors. Is its process alive, right now? An exit event may come too late: a shell
     // starts its next command within microseconds.
-    if (!passBarrier(request, open, process, caller.isNew)) return false;
+    if (!passBarrier(request, views.open, process, caller.isNew)) return false;
     if (!listsRoot) return true;
     std::shared_lock viewsLock(viewsMutex_);
     if (viewEpoch_ != caller.viewEpoch) continue;
@@ -243,39 +253,47 @@ bool Overlay::passBarrier(fuse::RequestPtr& request, const std::vector<TxnPtr>& 
   return true;
 }
 
-void Overlay::findMembership(fuse::Request& request, const process::ProcessPtr& process,
-                             const std::vector<TxnPtr>& open, TxnPtr& member, Inherited& inherited) {
+Overlay::Belonging Overlay::findMembership(fuse::Request& request, const process::ProcessPtr& process,
+                                           const Views& views) {
+  Belonging found;
+  const auto& open = views.open;
   process::ProcessPtr at = process;
   bool forkedSoFar = true;
   for (int depth = 0; at && depth < kMostAncestors; ++depth) {
+    for (const ObserverPtr& observer : views.observers) {
+      if (isSame(observer->root, at)) found.observer = observer;
+    }
     for (const TxnPtr& txn : open) {
-      if (isSame(txn->root, at)) member = txn;
+      if (isSame(txn->root, at)) found.member = txn;
     }
     {
       std::lock_guard lock(knownMutex_);
       const auto known = known_.find(at->pid);
       if (known != known_.end() && isSame(known->second.process, at)) {
-        if (!member && known->second.member && !known->second.member->detached) member = known->second.member;
+        const Known& its = known->second;
+        if (its.observer && !its.observer->over) found.observer = its.observer;
+        if (!found.member && its.member && !its.member->detached) found.member = its.member;
         // A fork that did not exec has its parent's modules in memory: it goes on with its parent's generation.
-        if (forkedSoFar && !inherited.pin && at != process) inherited = {known->second.pin, at};
+        if (forkedSoFar && !found.inherited.pin && at != process) found.inherited = {its.pin, at};
       }
     }
-    if (member) return;
+    if (found.member || found.observer) return found;
     forkedSoFar = forkedSoFar && at->isForkedNotExecedNow();
-    if (open.empty() && !forkedSoFar) return;
+    if (open.empty() && views.observers.empty() && !forkedSoFar) return found;
     const pid_t parent = at->currentParent();
     if (parent <= 1) break;
     at = processes_.ofPid(parent);
   }
   const bool withToken = std::any_of(open.begin(), open.end(), [](const TxnPtr& txn) { return !txn->token.empty(); });
-  if (!withToken) return;
+  if (!withToken) return found;
   // Reading an environment takes the process's mmap_lock, which it may hold while it waits for a page from us.
   request.resign();
   const auto token = process::readEnvironmentVariable(process->pid, "SITESWAP_TRANSACTION");
-  if (!token || token->empty()) return;
+  if (!token || token->empty()) return found;
   for (const TxnPtr& txn : open) {
-    if (txn->token == *token) member = txn;
+    if (txn->token == *token) found.member = txn;
   }
+  return found;
 }
 
 bool Overlay::wasInterrupted(uint64_t unique) {
@@ -382,6 +400,10 @@ void Overlay::detach(const TxnPtr& txn) {
 void Overlay::closeTxn(const TxnPtr& txn) {
   txns_.erase(txn->id);
   closedTxns_.push_back(txn);
+  std::erase_if(observers_, [&](const ObserverPtr& observer) {
+    if (observer->txn == txn) observer->over = true;
+    return observer->txn == txn;
+  });
   detach(txn);
 }
 

@@ -50,12 +50,12 @@ std::optional<uint64_t> Overlay::liveKey(fuse::RequestPtr& request, bool& consum
   if (target.kind == Target::kLive) {
     {
       std::shared_lock lock(viewsMutex_);
-      if (txns_.empty()) return target.ino;
+      if (txns_.empty() && observers_.empty()) return target.ino;
     }
     // A member that stands in it, or had it from before: its changes are its transaction's.
     Caller caller;
     consumed = !identify(request, false, caller);
-    if (consumed || caller.member) return std::nullopt;
+    if (consumed || caller.member || caller.isObserver) return std::nullopt;
     return target.ino;
   }
   // Nothing there, and nothing allowed to come: the usual case costs no identification.
@@ -66,7 +66,7 @@ std::optional<uint64_t> Overlay::liveKey(fuse::RequestPtr& request, bool& consum
     consumed = true;
     return std::nullopt;
   }
-  if (caller.member) return std::nullopt;
+  if (caller.member || caller.isObserver) return std::nullopt;
   std::shared_lock lock(viewsMutex_);
   *directory = target.kind == Target::kRoot ? viewRoot(caller) : target.committed;
   return LiveLayer::keyOf(*directory);

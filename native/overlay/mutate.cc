@@ -57,6 +57,7 @@ void Overlay::decide(uint64_t id, Verdict verdict, int errorNumber) {
 }
 
 bool Overlay::enterTree(fuse::RequestPtr& request, const TxnPtr& txn) {
+  if (refuseObserver(request)) return false;
   if (txn->tree->enter()) return true;
   // Being decided: what comes now waits, and is a change of its own afterwards. Decided against: no more changes.
   if (!park(request, txn)) request->replyError(EROFS);
@@ -67,6 +68,10 @@ bool Overlay::enterAsMember(fuse::RequestPtr& request, const Target& target, con
   for (;;) {
     Caller caller;
     if (!identify(request, false, caller)) return false;
+    if (caller.isObserver) {
+      request->replyError(EROFS);
+      return false;
+    }
     if (!caller.member) {
       if (request->goesLive || (!caller.process && request->tid() == 0)) {
         // Nothing for the live layer after all; or a process of another pid namespace, or the kernel itself: nobody
@@ -142,6 +147,7 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescr
     return true;
   }
   if (target.kind == Target::kRoot) return enterAsMember(request, target, "", change);
+  if (refuseObserver(request)) return false;
   if (target.kind == Target::kLive) {
     change.ino = nodeid;
     return true;

@@ -150,6 +150,7 @@ Committed Overlay::findCommitted(uint64_t ino) const {
 }
 
 bool Overlay::hasMembers() const {
+  if (!observers_.empty()) return true;
   return std::any_of(txns_.begin(), txns_.end(), [](const auto& item) { return !item.second->detached; });
 }
 

@@ -114,6 +114,8 @@ class Overlay : public fuse::Operations {
   int publish(uint64_t generation, uint32_t transaction, std::string& error);  // transaction 0: none
   int abortTransaction(uint32_t id);
   int releaseBarrier(uint32_t id);
+  // From now on this process and its descendants see this view, read-only, and wait for nobody; until it ends.
+  int observe(const ViewName& view, int pid);
   enum class Verdict { kRetry, kLive, kError };
   // kRetry: the caller is a member by now; kLive: into the live layer; kError: `errorNumber` is the answer.
   void decide(uint64_t request, Verdict verdict, int errorNumber);
@@ -186,11 +188,22 @@ class Overlay : public fuse::Operations {
   };
   using TxnPtr = std::shared_ptr<Txn>;
 
+  // Whoever looks at a view without working in it: a verifier, a shell in a refused transaction.
+  struct Observer {
+    process::ProcessPtr root;
+    TxnPtr txn;               // null: the generation
+    uint64_t generation = 0;  // else
+    // Set under viewsMutex_. Its process has ended, or the transaction is gone.
+    std::atomic<bool> over{false};
+  };
+  using ObserverPtr = std::shared_ptr<Observer>;
+
   // What is known of a process that looked at the root.
   struct Known {
     process::ProcessPtr process;
     uint64_t checkedEpoch = 0;  // membership was looked for when membershipEpoch_ had this value
     TxnPtr member;
+    ObserverPtr observer;  // goes before member
     std::optional<uint64_t> pin;
     int64_t pinnedAtMs = 0;
     PinReason reason = PinReason::kListed;
@@ -202,6 +215,7 @@ class Overlay : public fuse::Operations {
     process::ProcessPtr process;  // null: can't be seen from here
     TxnPtr member;
     std::optional<uint64_t> pin;  // else HEAD
+    bool isObserver = false;      // `member` or `pin` is what it sees; it may change nothing
     bool isNew = true;            // has not listed the root yet
     uint64_t viewEpoch = 0;       // when this was found out
   };
@@ -235,7 +249,7 @@ class Overlay : public fuse::Operations {
   Committed findCommitted(uint64_t ino) const;  // viewsMutex_ (or before start)
   void registerBlock(uint64_t block, const TxnPtr& txn);
   bool severalViews() const;                        // viewsMutex_
-  bool hasMembers() const;                          // viewsMutex_; a transaction somebody may work in
+  bool hasMembers() const;                          // viewsMutex_; of a transaction, or observers
   bool rootNameMayBeCached(std::string_view name);  // viewsMutex_
   void replyEntry(fuse::Request& request, const NodeAttributes& attributes, bool cacheName, bool cacheAttributes);
   void replyNegative(fuse::Request& request, bool cache);
@@ -274,8 +288,17 @@ class Overlay : public fuse::Operations {
   bool passBarrier(fuse::RequestPtr& request, const std::vector<TxnPtr>& open, const process::ProcessPtr& process,
                    bool mustWait);
   void expireLeases();
-  void findMembership(fuse::Request& request, const process::ProcessPtr& process, const std::vector<TxnPtr>& open,
-                      TxnPtr& member, Inherited& inherited);
+  // Whom a process belongs to by descent or by token, nearest first.
+  struct Belonging {
+    TxnPtr member;
+    ObserverPtr observer;
+    Inherited inherited;
+  };
+  struct Views {
+    std::vector<TxnPtr> open;
+    std::vector<ObserverPtr> observers;
+  };
+  Belonging findMembership(fuse::Request& request, const process::ProcessPtr& process, const Views& views);
   bool park(fuse::RequestPtr& request, const TxnPtr& txn);
   void unpark(const TxnPtr& txn);
   bool wasInterrupted(uint64_t unique);  // parkMutex_
@@ -284,6 +307,11 @@ class Overlay : public fuse::Operations {
   void moveToHead(const TxnPtr& txn);                                               // viewsMutex_ exclusively
   void detach(const TxnPtr& txn);                                                   // viewsMutex_ exclusively
   void closeTxn(const TxnPtr& txn);                                                 // viewsMutex_ exclusively
+
+  // observe.cc
+  void endObservation(const ObserverPtr& observer);
+  // True: the request was consumed, because its caller may change nothing.
+  bool refuseObserver(fuse::RequestPtr& request);
 
   // mutate.cc
   void askPolicy(fuse::RequestPtr request, const std::string& path);
@@ -344,6 +372,7 @@ class Overlay : public fuse::Operations {
   const Manifest* head_ = nullptr;
   std::vector<const Manifest*> denseManifests_;  // of scans: they know their numbers without an index by block
   std::map<uint32_t, TxnPtr> txns_;              // open and frozen ones
+  std::vector<ObserverPtr> observers_;           // none of them over
   std::vector<TxnPtr> closedTxns_;               // the kernel may still hold nodes of theirs
   uint64_t viewEpoch_ = 1;                       // changes when a transaction begins or ends and when HEAD moves
   uint64_t membershipEpoch_ = 1;                 // changes when a transaction begins

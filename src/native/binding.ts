@@ -231,6 +231,12 @@ export interface Engine {
   /** Brings a transaction back from its journal, frozen, with no members (a refused one, after a restart). */
   restoreTransaction(options: { id: number; directory: string }): void;
 
+  /**
+   * From now on this process and its descendants see this view, read-only (EROFS), and wait at no barrier, until it ends
+   * or the transaction is gone. Throws ESRCH, or ENOENT when there is no such view.
+   */
+  observe(options: { view: View; pid: number }): void;
+
   stat(view: View, path: Buffer): Attributes;
   list(view: View, path: Buffer): DirectoryEntry[];
   read(view: View, path: Buffer): Promise<Buffer>;
