@@ -159,7 +159,7 @@ export class LivePython {
   #ended = false;
   readonly #child;
 
-  constructor(mounted: MountedVenv, env: NodeJS.ProcessEnv = {}) {
+  constructor(mounted: MountedVenv, pythonOptions: readonly string[] = []) {
     const loop = `
 import sys, traceback
 names = {}
@@ -170,7 +170,7 @@ for line in sys.stdin:
         result = ('error', type(error).__name__ + ': ' + str(error))
     print(repr(result), flush=True)
 `;
-    this.#child = mounted.start(mounted.python, ['-c', loop], env);
+    this.#child = mounted.start(mounted.python, [...pythonOptions, '-c', loop]);
     this.#child.stdout!.setEncoding('utf8').on('data', (text: string) => (this.#output += text));
     this.#child.once('exit', () => (this.#ended = true));
   }

@@ -1,0 +1,89 @@
+/**
+ * What an import costs when one generation is alive and the kernel has everything in its caches: counted by the server,
+ * which sees every request there is.
+ *
+ * No LOOKUP, and no READ. GETATTR: none below the root. The root's listing is never kept by the kernel (see
+ * native/overlay/listing.cc), so each listing of it is a READDIR, and fs/fuse marks a directory's access time unknown
+ * after one (fuse_readdir_uncached → fuse_invalidate_atime, unless the superblock is read-only): the next stat of the
+ * root is a GETATTR, once for each listing. `noatime` changes nothing of that.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ControlClient } from '../../src/daemon/control-client.js';
+import { defaultStorePath } from '../../src/store/layout.js';
+import { mountedVenv } from '../helpers/mounted-venv.js';
+import { countRequests, showCounts, type RequestCounts } from '../helpers/request-counts.js';
+import { PIP_INSTALL, versionedWheel } from '../helpers/versioned-package.js';
+
+const TIMEOUT_MS = 3 * 60_000;
+const MODULES = 300;
+const IMPORTS = 10;
+const ROUNDS = 5;
+
+const IMPORT = `
+import importlib, json, xml.dom.minidom, pkg, pkg.lazy
+for i in range(${MODULES}): importlib.import_module(f'pkg.deep.part_{i}')
+for name in ('missing', 'pkg.missing'):
+    try: importlib.import_module(name)
+    except ImportError: pass
+`;
+
+/** Everything below the root, named, opened and read, by a process that never lists the root; and the root's own stat. */
+const WALK = `
+import os, sys
+root = sys.argv[1]
+os.stat(root)
+for top in sys.argv[2:]:
+    for folder, _, files in os.walk(f'{root}/{top}'):
+        os.stat(folder)
+        for name in files:
+            path = os.path.join(folder, name)
+            os.lstat(path)
+            with open(path, 'rb') as file:
+                file.read()
+                os.fstat(file.fileno())
+for name in ('missing', 'pkg/missing'): assert not os.path.exists(f'{root}/{name}')
+`;
+
+/** Of several rounds the one with the fewest requests: a host that runs out of memory drops caches at any time. */
+function best(rounds: readonly RequestCounts[]): RequestCounts {
+  const sum = (counts: RequestCounts): number => Object.values(counts).reduce((all, count) => all + count, 0);
+  return [...rounds].sort((a, b) => sum(a) - sum(b))[0]!;
+}
+
+test('steady state: an import asks for nothing that is cached', { timeout: TIMEOUT_MS }, async (t) => {
+  const mounted = await mountedVenv(t, {
+    prepare: async (venv, work) => {
+      await venv.run('pip', [...PIP_INSTALL, versionedWheel(work, { version: '1.0.0', serial: 0 }, MODULES)]);
+      await venv.run(venv.python, ['-m', 'compileall', '-q', venv.sitePackages]);
+    },
+  });
+  // Not the scan of the original directory, but what a commit has made.
+  await mounted.must('pip', ...PIP_INSTALL, versionedWheel(mounted.work, { version: '2.0.0', serial: 1 }, MODULES));
+  await mounted.settle();
+  const daemon = await ControlClient.connect(defaultStorePath(mounted.site));
+  t.after(() => daemon.close());
+  const measure = async (name: string, work: () => Promise<unknown>): Promise<RequestCounts> => {
+    await work();
+    await work();
+    const rounds: RequestCounts[] = [];
+    for (let round = 0; round < ROUNDS; round++) rounds.push(await countRequests(daemon, work));
+    t.diagnostic(`${name}: ${showCounts(best(rounds))}`);
+    return best(rounds);
+  };
+
+  const tops = ['pkg', 'pkg-2.0.0.dist-info', 'pip'];
+  const walk = await measure('every file below the root named and read', () =>
+    mounted.must(mounted.python, '-S', '-c', WALK, mounted.site, ...tops),
+  );
+  for (const name of ['LOOKUP', 'GETATTR', 'READ', 'READDIR', 'READDIRPLUS']) assert.equal(walk[name] ?? 0, 0, name);
+
+  const imports = await measure(`${IMPORTS} imports of ${MODULES} modules`, async () => {
+    for (let i = 0; i < IMPORTS; i++) await mounted.must(mounted.python, '-c', IMPORT);
+  });
+  for (const name of ['LOOKUP', 'READ', 'GETXATTR', 'ACCESS', 'STATX']) assert.equal(imports[name] ?? 0, 0, name);
+  // Below the root the kernel lists for itself (see above), so all of these are listings of the root: a page, and its end.
+  const listings = ((imports['READDIR'] ?? 0) + (imports['READDIRPLUS'] ?? 0)) / 2;
+  assert.ok((imports['GETATTR'] ?? 0) <= listings, showCounts(imports));
+  await mounted.unmount();
+});
