@@ -148,6 +148,14 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescr
   }
   if (target.kind == Target::kRoot) return enterAsMember(request, target, "", change);
   if (refuseObserver(request)) return false;
+  // A process that can't be seen from here changes nothing. (The kernel writes back what was stored through a mapping,
+  // and does not say who stored it.)
+  const bool isWriteBack =
+      request->opcode() == FUSE_WRITE && (request->arg<fuse_write_in>().write_flags & FUSE_WRITE_CACHE) != 0;
+  if (request->tid() == 0 && !isWriteBack) {
+    request->replyError(EROFS);
+    return false;
+  }
   if (target.kind == Target::kLive) {
     change.ino = nodeid;
     return true;
