@@ -25,12 +25,12 @@ int main(int argc, char** argv) {
     if (directory == NULL) return 1;
     while (readdir(directory) != NULL) continue;
     closedir(directory);
-    if (write(3, &byte, 1) != 1) return 1;
+    if (write(10, &byte, 1) != 1) return 1;
     for (;;) pause();
   }
   int count = atoi(argv[2]), ready[2];
   pid_t* children = calloc(count, sizeof *children);
-  if (pipe(ready) != 0 || dup2(ready[1], 3) != 3) return 1;
+  if (pipe(ready) != 0 || dup2(ready[1], 10) != 10) return 1;
   for (int i = 0; i < count; i++) {
     children[i] = fork();
     if (children[i] < 0) return 1;
