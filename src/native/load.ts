@@ -3,28 +3,14 @@
  */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
 import { describe, SiteswapError } from '../util/errors.js';
-import { packageRoot } from '../util/package-root.js';
+import { compiledPaths, packageRoot } from '../util/package-root.js';
 import type { NativeBinding } from './binding.js';
-
-/** 'glibc' or 'musl': addons for one do not load with the other. */
-function libc(): string {
-  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
-  return header.glibcVersionRuntime ? 'glibc' : 'musl';
-}
-
-export function addonCandidates(root: string): string[] {
-  const prebuilds = join(root, 'prebuilds');
-  const local = join(root, 'native', 'build', 'Release', 'siteswap.node');
-  if (!existsSync(prebuilds)) return [local];
-  return [join(prebuilds, `${process.platform}-${process.arch}-${libc()}`, 'siteswap.node'), local];
-}
 
 export function loadBinding(root = packageRoot()): NativeBinding {
   const require = createRequire(import.meta.url);
   const tried: string[] = [];
-  for (const path of addonCandidates(root)) {
+  for (const path of compiledPaths('siteswap.node', root)) {
     if (!existsSync(path)) {
       tried.push(`${path} (missing)`);
       continue;

@@ -18,8 +18,9 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   native: [],
   fuse: ['native'],
   txn: ['store', 'policy', 'python'],
-  daemon: ['txn', 'store', 'policy', 'python', 'fuse'],
-  cli: ['daemon', 'txn', 'store', 'policy', 'python', 'fuse', 'native'],
+  verifier: ['python'],
+  daemon: ['txn', 'store', 'policy', 'python', 'fuse', 'verifier'],
+  cli: ['daemon', 'txn', 'store', 'policy', 'python', 'fuse', 'native', 'verifier'],
 };
 
 interface Source {
