@@ -49,7 +49,8 @@ void Overlay::processEnded(const process::ProcessPtr& process) {
     const auto at = known_.find(process->pid);
     if (at == known_.end() || !isSame(at->second.process, process)) return;
     const Known& known = at->second;
-    if (known.pin && known.program.hasLayout()) endedPins_[known.program.layout] = *known.pin;
+    // What a member forked goes where its transaction goes, and does not stay where the member came from.
+    if (known.pin && !known.member && known.program.hasLayout()) endedPins_[known.program.layout] = *known.pin;
     isLast = known.pin && *known.pin != head && pinCounts_[*known.pin] == 1;
     isLast = isLast || endedPins_.size() > kMostEndedPins;
   }
@@ -70,7 +71,7 @@ void Overlay::adoptForks() {
     std::lock_guard lock(knownMutex_);
     pinned.swap(endedPins_);
     for (const auto& [pid, known] : known_) {
-      if (known.pin && known.program.hasLayout()) pinned[known.program.layout] = *known.pin;
+      if (known.pin && !known.member && known.program.hasLayout()) pinned[known.program.layout] = *known.pin;
     }
   }
   if (pinned.empty()) return;
