@@ -2,6 +2,7 @@
  * Puts the checks of python/verify behind a commit: the tree before is the transaction's base, the tree after is its own.
  * `--verify none` takes whatever was installed; what it does to distributions is still recorded.
  */
+import { hashByReading } from '../python/checks/hash-by-reading.js';
 import type { TreeReader } from '../python/distributions.js';
 import { verify } from '../python/verify.js';
 import { systemCode } from '../util/errors.js';
@@ -12,9 +13,12 @@ type Tree = Pick<EnginePort, 'list' | 'read'>;
 
 export function createVerify(tree: Tree, level: string): Verify {
   return async (transaction, changes) => {
+    const after = readerOf(tree, { transaction: transaction.id });
     const { findings, packages } = await verify({
       before: readerOf(tree, { generation: transaction.base }),
-      after: readerOf(tree, { transaction: transaction.id }),
+      after,
+      hash: hashByReading(after),
+      markers: null,
       // One character per byte: see TreeReader.
       changes: changes.map(({ path, kind }) => ({ path: path.toString('latin1'), kind })),
     });

@@ -11,10 +11,14 @@ function tree(before: Files, after: Files): Parameters<typeof createVerify>[0] {
   const missing = (): Error => Object.assign(new Error('none'), { code: 'ENOENT' });
   return {
     list(view, path) {
-      const prefix = `${path.toString()}/`;
-      const names = Object.keys(filesOf(view)).filter((name) => name.startsWith(prefix));
-      if (names.length === 0) throw missing();
-      return names.map((name) => ({ name: Buffer.from(name.slice(prefix.length)), type: 'file' }));
+      const prefix = path.length === 0 ? '' : `${path.toString()}/`;
+      const below = Object.keys(filesOf(view)).filter((name) => name.startsWith(prefix));
+      if (below.length === 0) throw missing();
+      const names = new Set(below.map((name) => name.slice(prefix.length).split('/')[0]!));
+      return [...names].map((name) => {
+        const isFile = filesOf(view)[prefix + name] !== undefined;
+        return { name: Buffer.from(name), type: isFile ? 'file' : 'directory' };
+      });
     },
     read(view, path) {
       const content = filesOf(view)[path.toString()];
@@ -36,9 +40,9 @@ test('an upgrade, an install and a removal are told', async () => {
     'old.egg-info': 'Name: old\nVersion: 0.1\n',
   };
   const after = {
-    'foo_bar-2.dist-info/METADATA': 'Name: foo-bar\r\nVersion: 2\r\n\r\nText',
-    'foo_bar-2.dist-info/RECORD': '',
-    'lib/new-3.egg-info/PKG-INFO': 'Name: new\nVersion: 3\n',
+    'foo_bar-2.dist-info/METADATA': 'Metadata-Version: 2.1\r\nName: foo-bar\r\nVersion: 2\r\n\r\nText',
+    'foo_bar-2.dist-info/RECORD': 'foo_bar-2.dist-info/METADATA,,\n',
+    'new-3.egg-info/PKG-INFO': 'Metadata-Version: 2.1\nName: new\nVersion: 3\n',
   };
   const touched = changes(...Object.keys(before), ...Object.keys(after), 'foo/__init__.py');
   const verdict = await createVerify(tree(before, after), 'record')(TRANSACTION, touched);
