@@ -118,6 +118,15 @@ test('record: what conda and Debian install is not what RECORD says, or has none
   assert.match(said ?? '', /^warning record: .* missing: foo\/sub.py$/);
   const debian = wheelFiles({ name: 'foo', files: FOO, installer: 'debian' });
   assert.deepEqual(await saidOf({}, without(debian, `${INFO}/RECORD`)), []);
+  // Debian's older packages: the wheel's RECORD, and nobody says who wrote it; or a wheel that was unpacked by hand.
+  const record = String(foo[`${INFO}/RECORD`]).replace(/.*INSTALLER.*\n/, '');
+  const nobody = { ...without(foo, `${INFO}/INSTALLER`), [`${INFO}/RECORD`]: record, 'foo/more.py': '' };
+  assert.deepEqual(await saidOf({}, nobody), []);
+  const [changed] = await saidOf({}, { ...nobody, 'foo/sub.py': '' });
+  assert.match(changed ?? '', /^warning record: 1 file is not what .* foo\/sub.py \(0 bytes, not 6\)$/);
+  const both = { [`${INFO}/METADATA`]: METADATA, 'foo.egg-info/PKG-INFO': METADATA };
+  const [twice] = await saidOf({}, { ...nobody, ...both });
+  assert.match(twice ?? '', /^warning duplicate-metadata: foo is installed twice/);
 });
 
 test('record: pip, uv and others; editable installs', async () => {
@@ -190,6 +199,7 @@ test('unowned: files that no distribution lists', async () => {
     'warning unowned: 1 file in foo (foo/extra.py): added, but no distribution lists it',
     'warning unowned: lone.py: added, but no distribution lists it',
   ]);
+  assert.deepEqual(await saidOf({}, { ...foo, 'easy-install.pth': './foo\n' }), []);
   // Another's, or from before; nothing to say where the installer leaves no list, nor about `cp`.
   const bar = wheelFiles({ name: 'bar', files: { 'bar.py': '' } });
   assert.deepEqual(await saidOf(bar, { ...foo, ...bar }), []);
@@ -236,7 +246,7 @@ test('pth: lines that point nowhere', async () => {
 
 test('egg-info: installed-files.txt, top_level.txt', async () => {
   const info = 'foo-1.0-py3.11.egg-info';
-  const sources = { [`${info}/SOURCES.txt`]: 'setup.py\nfoo/a.py\n', [`${info}/top_level.txt`]: 'foo\n_foo\n' };
+  const sources: Files = { [`${info}/SOURCES.txt`]: 'setup.py\nfoo/a.py\n', [`${info}/top_level.txt`]: 'foo\n_foo\n' };
   const base = { [`${info}/PKG-INFO`]: METADATA, ...sources, 'foo/a.py': '', '_foo.cpython-311.so': '' };
   const list = {
     [`${info}/installed-files.txt`]: '../foo/a.py\n../foo/__pycache__/a.pyc\n../_foo.cpython-311.so\nPKG-INFO\n',
@@ -249,6 +259,7 @@ test('egg-info: installed-files.txt, top_level.txt', async () => {
   assert.deepEqual(await saidOf({}, without(base, '_foo.cpython-311.so')), [
     `warning egg-info: ${info} speaks of modules that are not there: _foo`,
   ]);
+  assert.deepEqual(await saidOf({}, without(base, '_foo.cpython-311.so', `${info}/SOURCES.txt`)), []);
   assert.deepEqual(await saidOf({}, { ...without(base, 'foo/a.py', '_foo.cpython-311.so'), ...list }), [
     `error orphan-metadata: ${info} is there, but of the 2 files that it lists, none: foo/a.py, _foo.cpython-311.so`,
   ]);

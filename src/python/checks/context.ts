@@ -18,20 +18,16 @@ export interface TouchedMetadata {
   written: boolean;
 }
 
-/** They move and edit files after the RECORD was made (conda: prefixes in scripts and in modules), or leave it out. */
-const SYSTEM_INSTALLERS: ReadonlySet<string> = new Set([
-  'conda',
-  'mamba',
-  'micromamba',
-  'debian',
-  'rpm',
-  'dpkg',
-  'apk',
-  'nix',
-  'guix',
-  'portage',
-  'pacman',
-]);
+/** How far what RECORD says can be held against the files. */
+export type Trust =
+  /** An installer wrote it, and its own name beside it. */
+  | 'installer'
+  /** Nobody says who: Debian's packages keep the wheel's RECORD and strip or patch files; or a wheel was unpacked by hand. */
+  | 'nobody'
+  /** The system's, which moves and edits files after RECORD was made (conda: prefixes), or leaves it out. */
+  | 'system';
+
+const SYSTEM_INSTALLERS: ReadonlySet<string> = new Set(['conda', 'mamba', 'micromamba', 'debian', 'dpkg', 'rpm']);
 
 export class CheckContext {
   readonly before: TreeIndex;
@@ -115,9 +111,10 @@ export class CheckContext {
     });
   }
 
-  async isSystemInstalled(path: string): Promise<boolean> {
+  async trustIn(path: string): Promise<Trust> {
     const installer = await this.after.read(joinPath(path, 'INSTALLER'));
-    return installer !== null && SYSTEM_INSTALLERS.has(installer.toString('latin1').trim().toLowerCase());
+    if (installer === null) return 'nobody';
+    return SYSTEM_INSTALLERS.has(installer.toString('latin1').trim().toLowerCase()) ? 'system' : 'installer';
   }
 
   async #readFactsBefore(): Promise<DistributionFacts[]> {

@@ -21,10 +21,18 @@ async function inDirectory(directory: string, context: CheckContext): Promise<Fi
   return doubled.flatMap(([name, all]): Finding[] => {
     const fresh = all.find(({ path }) => !was.has(`${name} ${path}`));
     if (!fresh) return [];
-    const linked = all.some(({ kind }) => kind === 'egg-link');
+    const mild = all.some(({ kind }) => kind === 'egg-link') || isSameTwice(all);
     const paths = all.map(({ path }) => shown(path)).join(' and ');
     const message = `${name} is installed twice: ${paths}`;
     // `setup.py develop` puts its link beside an ordinary install and takes precedence over it.
-    return [{ severity: linked ? 'warning' : 'error', check: 'duplicate-metadata', path: fresh.path, message }];
+    return [{ severity: mild ? 'warning' : 'error', check: 'duplicate-metadata', path: fresh.path, message }];
   });
+}
+
+/** A dist-info and an egg-info that say the same: some packages of Debian's have both. */
+function isSameTwice(all: readonly DistributionFacts[]): boolean {
+  const [first] = all;
+  return (
+    all.every(({ version }) => version === first?.version) && new Set(all.map(({ kind }) => kind)).size === all.length
+  );
 }

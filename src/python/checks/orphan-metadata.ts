@@ -31,7 +31,12 @@ async function checkOne(touched: TouchedMetadata, context: CheckContext): Promis
   if (!isOrphan(claims, after) || (await context.newClaims(claims)).length === 0) return [];
   const files = ownFiles(claims);
   const what = `${shown(path)} is there, but of the ${count(files.length, 'file')} that it lists, none: ${listedPaths(files)}`;
-  return finding((await context.isSystemInstalled(path)) ? 'warning' : 'error', what);
+  return finding((await isTrusted(touched, context)) ? 'error' : 'warning', what);
+}
+
+/** Who wrote installed-files.txt is never said. */
+async function isTrusted({ kind, path }: TouchedMetadata, context: CheckContext): Promise<boolean> {
+  return kind !== 'dist-info' || (await context.trustIn(path)) === 'installer';
 }
 
 /** It lists files (a package that is metadata only does not), and none of them exists. */

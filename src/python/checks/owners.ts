@@ -16,12 +16,12 @@ export async function ownersIn(directory: string, context: CheckContext): Promis
   const all = await context.claimsIn(directory);
   const trees = all.map(({ path }) => path);
   const modules = all.flatMap((claims) => claims.modules);
-  const listed = (path: string): boolean => all.some(({ files }) => files.has(path));
+  const listed = new Set(all.flatMap(({ files }) => [...files.keys()]));
   const inEgg = (path: string): boolean =>
     /\.egg(\/|$)/.test(directory === '' ? path : path.slice(directory.length + 1));
   return {
     owns: (path) =>
-      listed(path) ||
+      listed.has(path) ||
       isCacheOf(path, context) ||
       SHARED.test(directory === '' ? path : path.slice(directory.length + 1)) ||
       inEgg(path) ||
@@ -37,7 +37,7 @@ function isCacheOf(path: string, { after }: CheckContext): boolean {
   return after.has(joinPath((match[1] ?? '').replace(/\/$/, ''), `${match[2] ?? ''}.py`));
 }
 
-/** Claims that say nothing about files: then nobody can say that a file has no owner. */
-export function saysNothing({ source, kind }: Claims): boolean {
-  return source === 'none' && kind !== 'egg-link';
+/** Its list is whole: what is not in it is not its own. */
+export function listsAll({ source, kind }: Claims): boolean {
+  return source === 'RECORD' || source === 'installed-files.txt' || kind === 'egg-link';
 }

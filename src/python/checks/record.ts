@@ -31,7 +31,8 @@ export const record: Check = {
 async function checkOne(touched: TouchedMetadata, context: CheckContext): Promise<Finding[]> {
   const { path } = touched;
   const file = joinPath(path, 'RECORD');
-  const moved = await context.isSystemInstalled(path);
+  const trust = await context.trustIn(path);
+  const severity = trust === 'installer' ? 'error' : 'warning';
   const finding = (severity: Finding['severity'], at: string, message: string): Finding => ({
     severity,
     check: 'record',
@@ -40,7 +41,7 @@ async function checkOne(touched: TouchedMetadata, context: CheckContext): Promis
   });
   const claims = await context.claimsOf(touched);
   if (claims.source === 'none') {
-    return moved || !touched.written ? [] : [finding('error', file, `${shown(path)} has no RECORD`)];
+    return trust === 'system' || !touched.written ? [] : [finding('error', file, `${shown(path)} has no RECORD`)];
   }
   const findings: Finding[] = [];
   const rewritten = context.kinds.has(file);
@@ -54,10 +55,10 @@ async function checkOne(touched: TouchedMetadata, context: CheckContext): Promis
   const missing = paths.filter((each) => !context.after.has(each));
   if (missing.length > 0 && !isOrphan(claims, context.after)) {
     const what = `${shown(file)} lists ${count(missing.length, 'file')} that ${missing.length === 1 ? 'is' : 'are'} missing`;
-    findings.push(finding(moved ? 'warning' : 'error', missing[0] ?? file, `${what}: ${listedPaths(missing)}`));
+    findings.push(finding(severity, missing[0] ?? file, `${what}: ${listedPaths(missing)}`));
   }
-  if (!moved) findings.push(...(await contents(claims, paths, context)));
-  const outside = missingOutside(touched, claims, context);
+  if (trust !== 'system') findings.push(...(await contents(claims, paths, severity, context)));
+  const outside = trust === 'installer' ? missingOutside(touched, claims, context) : [];
   if (rewritten && outside.length > 0) {
     const what = `${shown(file)} lists ${count(outside.length, 'file')} outside of the tree that ${outside.length === 1 ? 'is' : 'are'} missing`;
     findings.push(finding('warning', outside[0] ?? file, `${what}: ${listedPaths(outside)}`));
@@ -65,7 +66,12 @@ async function checkOne(touched: TouchedMetadata, context: CheckContext): Promis
   return findings;
 }
 
-async function contents(claims: Claims, paths: readonly string[], context: CheckContext): Promise<Finding[]> {
+async function contents(
+  claims: Claims,
+  paths: readonly string[],
+  severity: Finding['severity'],
+  context: CheckContext,
+): Promise<Finding[]> {
   const file = joinPath(claims.path, 'RECORD');
   const wrong: { path: string; why: string }[] = [];
   const unknown = new Set<string>();
@@ -85,7 +91,7 @@ async function contents(claims: Claims, paths: readonly string[], context: Check
   if (wrong.length > 0) {
     const what = `${count(wrong.length, 'file')} ${wrong.length === 1 ? 'is' : 'are'} not what ${shown(file)} says`;
     const all = listed(wrong.map(({ path, why }) => `${shown(path)} (${why})`));
-    findings.push({ severity: 'error', check: 'record', path: wrong[0]?.path ?? file, message: `${what}: ${all}` });
+    findings.push({ severity, check: 'record', path: wrong[0]?.path ?? file, message: `${what}: ${all}` });
   }
   if (unknown.size > 0) {
     const message = `${shown(file)} has hashes that can't be checked: ${listedPaths([...unknown].sort())}`;

@@ -6,7 +6,7 @@ import type { Check } from './check.js';
 import type { CheckContext } from './context.js';
 import { CRUFT } from './cruft.js';
 import type { Finding } from './input.js';
-import { ownersIn, saysNothing } from './owners.js';
+import { listsAll, ownersIn } from './owners.js';
 import { isBelow } from './tree-index.js';
 import { count, listedPaths, shown } from './words.js';
 
@@ -21,7 +21,11 @@ export const unowned: Check = {
 async function inDirectory(directory: string, context: CheckContext): Promise<Finding[]> {
   const touched = new Set(context.metadata.map(({ path }) => path));
   const claims = (await context.claimsIn(directory)).filter(({ path }) => touched.has(path));
-  if (claims.some(saysNothing)) return [];
+  if (!claims.every(listsAll)) return [];
+  const trust = await Promise.all(
+    claims.filter(({ source }) => source === 'RECORD').map(({ path }) => context.trustIn(path)),
+  );
+  if (trust.some((each) => each !== 'installer')) return [];
   const owners = await ownersIn(directory, context);
   // By what lies in the directory itself: a package, a module.
   const found = new Map<string, string[]>();
