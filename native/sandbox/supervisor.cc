@@ -107,6 +107,8 @@ class Supervisor {
     printed_.reset(pipes[0]);
     const sys::UniqueFd output(pipes[1]);
     fcntl(printed_.get(), F_SETFL, O_NONBLOCK);
+    // For the same reason it is its owner's.
+    if (geteuid() == 0 && fchown(output.get(), options_.uid, options_.gid) != 0) return fail("pipe");
 
     // All the user's threads now, CMD's, and some room: see setLimits().
     const size_t threadsLimit =

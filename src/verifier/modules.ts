@@ -8,8 +8,8 @@ import type { ChangedPath } from '../python/checks/check.js';
 /** Below namespace packages: `google.cloud.storage` has two above it. */
 const DEEPEST = 3;
 const IDENTIFIER = /^[\p{L}_][\p{L}\p{N}_]*$/u;
-/** `demo.py`, `demo.so`, `demo.abi3.so`, `demo.cpython-311-x86_64-linux-gnu.so`. */
-const MODULE_FILE = /^([^.]+)\.(?:py|pyc|(?:[\w-]+\.)?so)$/;
+/** `demo.py`, `demo.so`, `demo.abi3.so`, `demo.cpython-311-x86_64-linux-gnu.so`; a shared library `libdemo.so` is none. */
+const MODULE_FILE = /^(?!lib\w*\.so$)([^.]+)\.(?:py|pyc|(?:(?:abi3|(?:cpython|pypy|graalpy)\d*-[\w-]+)\.)?so)$/;
 const SITE_PACKAGES = /^(?:site|dist)-packages$/;
 
 /** Sorted, each once. `changes` and `after` are of one tree: a site-packages directory, or an environment with some in it. */

@@ -143,9 +143,11 @@ function programArguments({ command, env, owner, limits }: SandboxOptions): stri
   };
   return [
     ...Object.entries(numbers).flatMap(([name, value]) => [name, String(value)]),
-    ...['--scratch', scratch],
+    '--scratch',
+    scratch,
     ...Object.entries(environment).flatMap(([name, value]) => ['--env', `${name}=${value}`]),
-    ...['--', ...command],
+    '--',
+    ...command,
   ];
 }
 
