@@ -49,3 +49,14 @@ export function dirAndTransaction(
   if (first !== undefined && TRANSACTION.test(first)) return { dir: undefined, transaction: Number(first) };
   return { dir: first, transaction: undefined };
 }
+
+/** For an option that may be given again. */
+export function collect(word: string, before: readonly string[]): string[] {
+  return [...before, word];
+}
+
+/** Splits at the first `--`: what follows is somebody else's command. */
+export function splitAtDashes(words: readonly string[]): { own: readonly string[]; command: readonly string[] } {
+  const dashes = words.indexOf('--');
+  return dashes < 0 ? { own: words, command: [] } : { own: words.slice(0, dashes), command: words.slice(dashes + 1) };
+}

@@ -13,12 +13,15 @@ import { addDoctor } from './commands/doctor.js';
 import { addLog } from './commands/log.js';
 import { addMount } from './commands/mount.js';
 import { addRun } from './commands/run.js';
+import { addShell } from './commands/shell.js';
 import { addStatus } from './commands/status.js';
 import { addUnmount } from './commands/unmount.js';
+import { addVerify } from './commands/verify.js';
 import { addWait } from './commands/wait.js';
+import { splitAtDashes } from './arguments.js';
 import { hint, reportError } from './output.js';
 
-function buildProgram(commandToRun: readonly string[]): Command {
+function buildProgram(command: readonly string[]): Command {
   const program = new Command('siteswap')
     .description('Installs into site-packages become atomic, and can be taken back.')
     .version(packageVersion(), '-V, --version')
@@ -27,10 +30,12 @@ function buildProgram(commandToRun: readonly string[]): Command {
     .configureOutput({ outputError: (text, write) => write(text) });
   addMount(program);
   addUnmount(program);
-  addRun(program, commandToRun);
+  addRun(program, command);
   addBegin(program);
   addCommit(program);
   addAbort(program);
+  addVerify(program);
+  addShell(program, command);
   addWait(program);
   addStatus(program);
   addLog(program);
@@ -38,17 +43,13 @@ function buildProgram(commandToRun: readonly string[]): Command {
   return program;
 }
 
-/** The words after `--` belong to the command that `run` runs: commander could not tell them from DIR. */
-function splitRun(words: readonly string[]): { own: readonly string[]; commandToRun: readonly string[] } {
-  const dashes = words.indexOf('--');
-  if (words[0] !== 'run' || dashes < 0) return { own: words, commandToRun: [] };
-  return { own: words.slice(0, dashes), commandToRun: words.slice(dashes + 1) };
-}
+/** Commands with a command of the user's behind `--`: commander could not tell its words from DIR. */
+const WITH_COMMAND = new Set(['run', 'shell']);
 
 async function main(words: readonly string[]): Promise<void> {
-  const { own, commandToRun } = splitRun(words);
+  const { own, command } = WITH_COMMAND.has(words[0] ?? '') ? splitAtDashes(words) : { own: words, command: [] };
   try {
-    await buildProgram(commandToRun).parseAsync([...own], { from: 'user' });
+    await buildProgram(command).parseAsync([...own], { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) {
       process.exitCode = reportError(error);

@@ -84,3 +84,7 @@ export function formatCommand(command: readonly string[], maxLength = 60): strin
   const text = names.map((word) => (/^[\w@%+=:,./~-]+$/.test(word) ? word : JSON.stringify(word))).join(' ');
   return text.length > maxLength ? `${text.slice(0, maxLength - 1)}…` : text;
 }
+
+export function tellWarnings(warnings: readonly string[]): void {
+  for (const warning of warnings) tell(`warning: ${warning}`);
+}

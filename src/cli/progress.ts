@@ -35,5 +35,7 @@ export async function withProgress<T>(title: string, work: (report: Report) => P
 
 /** The steps of a commit, as the server tells them. */
 export function withCommitSteps<T>(work: (onEvent: (event: Progress) => void) => Promise<T>): Promise<T> {
-  return withProgress('commit', (report) => work((event) => report(event.name)));
+  return withProgress('commit', (report) =>
+    work(({ name, detail }) => report(detail === undefined ? name : `${name}: ${detail}`)),
+  );
 }

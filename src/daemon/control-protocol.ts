@@ -24,6 +24,8 @@ export const generationSchema = v.object({
   uid: v.nullable(natural),
   entries: natural,
   packages: v.array(v.object({ name: v.string(), from: v.nullable(v.string()), to: v.nullable(v.string()) })),
+  /** What verification found and let pass. */
+  warnings: v.array(v.string()),
 });
 export type GenerationSummary = v.InferOutput<typeof generationSchema>;
 
@@ -42,6 +44,8 @@ export const transactionSchema = v.object({
   members: v.array(v.number()),
   mutations: natural,
   base: natural,
+  /** Of its commit: a step, and the check that is running. */
+  step: v.nullable(v.string()),
   /** Why it was refused. */
   reason: v.nullable(v.string()),
 });
@@ -73,6 +77,16 @@ export const statusSchema = v.object({
 });
 export type Status = v.InferOutput<typeof statusSchema>;
 
+const findingSchema = v.object({
+  /** An error refuses the commit. */
+  severity: v.picklist(['error', 'warning']),
+  check: v.string(),
+  path: v.string(),
+  message: v.string(),
+});
+
+const commands = v.optional(v.array(v.string()));
+
 export const methods = {
   status: { params: none, result: statusSchema },
   begin: {
@@ -80,8 +94,23 @@ export const methods = {
     result: v.object({ transaction: natural, token: v.string() }),
   },
   commit: {
-    params: v.strictObject({ transaction: v.optional(natural), force: v.optional(v.boolean()) }),
-    result: v.object({ generation: natural, changed: v.boolean() }),
+    /** `commands`: tests besides the mount's own. */
+    params: v.strictObject({ transaction: v.optional(natural), force: v.optional(v.boolean()), commands }),
+    result: v.object({ generation: natural, changed: v.boolean(), warnings: v.array(v.string()) }),
+  },
+  /** Checks a transaction that is kept once more. */
+  verify: {
+    params: v.strictObject({ transaction: v.optional(natural), commands }),
+    result: v.object({
+      transaction: natural,
+      findings: v.array(findingSchema),
+      checks: v.array(v.object({ name: v.string(), durationMs: v.number() })),
+    }),
+  },
+  /** This process and its descendants see the transaction's tree from now on, read-only. */
+  observe: {
+    params: v.strictObject({ transaction: v.optional(natural), pid }),
+    result: v.object({ transaction: natural, mountpoint: v.string() }),
   },
   abort: { params: v.strictObject({ transaction: v.optional(natural) }), result: v.object({ transaction: natural }) },
   /** Returns when no installer runs, and no commit is pending. */
@@ -92,7 +121,11 @@ export const methods = {
   /** Newest first. */
   log: {
     params: v.strictObject({ limit: v.optional(natural) }),
-    result: v.object({ generations: v.array(generationSchema) }),
+    result: v.object({
+      generations: v.array(generationSchema),
+      /** What was refused and is kept; empty when nothing is mounted. */
+      refused: v.array(v.object({ id: natural, command: v.array(v.string()), reason: v.nullable(v.string()) })),
+    }),
   },
   unmount: { params: v.strictObject({ force: v.boolean(), lazy: v.boolean() }), result: none },
 } as const;
@@ -106,6 +139,8 @@ export const progressSchema = v.object({
   transaction: natural,
   /** A name of `txn/commit`'s steps: freeze, verify, build, sync-layer, write-generation, move-head, swap, release. */
   name: v.string(),
+  /** In the step `verify`: the check that begins. */
+  detail: v.optional(v.string()),
 });
 export type Progress = v.InferOutput<typeof progressSchema>;
 

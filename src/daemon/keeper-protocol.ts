@@ -11,6 +11,17 @@ const errorSchema = v.object({
   exitCode: v.number(),
 });
 
+/** What is looked at before a commit, and how long and with how much. */
+export const verifySettingsSchema = v.object({
+  level: v.picklist(['none', 'record', 'import', 'deep']),
+  /** The user's own tests, shell commands. */
+  commands: v.array(v.string()),
+  /** Names of checks that are switched off. */
+  skip: v.array(v.string()),
+  limits: v.object({ importMs: v.number(), commandMs: v.number(), memoryBytes: v.number(), processes: v.number() }),
+});
+export type VerifySettings = v.InferOutput<typeof verifySettingsSchema>;
+
 /** Given to both as one JSON word on their command line. */
 export const mountOptionsSchema = v.object({
   /** Absolute, resolved. */
@@ -18,9 +29,7 @@ export const mountOptionsSchema = v.object({
   store: v.string(),
   foreground: v.boolean(),
   commit: v.picklist(['auto', 'manual']),
-  verify: v.picklist(['none', 'record', 'import', 'deep']),
-  /** The user's own test, a shell command. */
-  check: v.nullable(v.string()),
+  verify: verifySettingsSchema,
   pin: v.union([v.picklist(['process', 'none']), v.object({ leaseSeconds: v.number() })]),
   backend: v.string(),
   /** Serve this generation, read-only; null: HEAD. */

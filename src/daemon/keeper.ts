@@ -80,7 +80,7 @@ async function keep(
   const log = (text: string): void => void writeSync(logFd, `${new Date().toISOString()} keeper: ${text}\n`);
   if (store.lockFd === null) throw new Error('invariant broken: the keeper has no lock');
 
-  const server = spawnNode('server-main', options, {
+  const server = spawnNode('daemon/server-main', [JSON.stringify(options)], {
     detached: false,
     stdio: ['ignore', logFd, logFd, device, lowerFd, 'pipe', store.lockFd],
   });

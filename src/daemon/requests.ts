@@ -3,7 +3,7 @@ import type { Backend, Engine, SessionInfo } from '../fuse/backend.js';
 import type { Store } from '../store/store.js';
 import type { Transaction } from '../txn/transaction.js';
 import { describeTransaction } from '../txn/transaction.js';
-import type { Transactions } from '../txn/transactions.js';
+import type { CommitOptions, Transactions } from '../txn/transactions.js';
 import { SiteswapError } from '../util/errors.js';
 import { packageVersion } from '../util/package-root.js';
 import type { Params, Progress, Request, Result, TransactionStatus } from './control-protocol.js';
@@ -38,13 +38,17 @@ export async function handleRequest(
       return begin(context, request.params);
     case 'commit':
       return commit(context, request.params, onEvent);
+    case 'verify':
+      return verify(context, request.params, onEvent);
+    case 'observe':
+      return observe(context, request.params);
     case 'abort':
       return abort(context, request.params);
     case 'wait':
       await context.transactions.settled(request.params.timeoutMs);
       return { generation: context.store.head } satisfies Result<'wait'>;
     case 'log':
-      return { generations: await context.store.history(request.params.limit) } satisfies Result<'log'>;
+      return log(context, request.params);
     case 'unmount':
       return unmount(context, request.params);
   }
@@ -69,8 +73,8 @@ function status({ options, store, backend, engine, session, transactions, health
 }
 
 function transactionStatus(engine: Engine, transaction: Transaction): TransactionStatus {
-  const { id, state, command, pid, base, reason } = transaction;
-  const common = { id, state, command: [...command], rootPid: pid, base, reason };
+  const { id, state, command, pid, base, step, reason } = transaction;
+  const common = { id, state, command: [...command], rootPid: pid, base, step, reason };
   try {
     const { members, mutations } = engine.transactionInfo(id);
     return { ...common, members, mutations };
@@ -106,7 +110,7 @@ async function begin(context: RequestContext, params: Params<'begin'>): Promise<
 
 function commit(
   { transactions }: RequestContext,
-  { transaction, force = false }: Params<'commit'>,
+  { transaction, force = false, commands = [] }: Params<'commit'>,
   onEvent: (event: Progress) => void,
 ): Promise<Result<'commit'>> {
   const id =
@@ -118,7 +122,44 @@ function commit(
       }),
       'commit',
     );
-  return transactions.commit(id, force, (name, of) => onEvent({ type: 'step', transaction: of, name }));
+  return transactions.commit(id, { force, commands, onStep: stepsTo(onEvent) });
+}
+
+function stepsTo(onEvent: (event: Progress) => void): NonNullable<CommitOptions['onStep']> {
+  return (name, transaction, detail) =>
+    onEvent({ type: 'step', transaction, name, ...(detail !== undefined && { detail }) });
+}
+
+async function verify(
+  { transactions }: RequestContext,
+  { transaction, commands = [] }: Params<'verify'>,
+  onEvent: (event: Progress) => void,
+): Promise<Result<'verify'>> {
+  const id = transaction ?? theOnly(transactions.list().filter(isKept), 'verify');
+  const { findings, checks } = await transactions.verify(id, { commands, onStep: stepsTo(onEvent) });
+  return { transaction: id, findings, checks };
+}
+
+function observe({ transactions, engine, options }: RequestContext, params: Params<'observe'>): Result<'observe'> {
+  const kept = transactions.list().filter(isKept);
+  const id = params.transaction ?? theOnly(kept, 'shell');
+  if (!kept.some((transaction) => transaction.id === id)) {
+    throw new SiteswapError('NO_TRANSACTION', `no transaction ${id} was refused or staged`, 'See `siteswap status`.');
+  }
+  engine.observe({ view: { transaction: id }, pid: params.pid });
+  return { transaction: id, mountpoint: options.directory };
+}
+
+function isKept({ state }: Transaction): boolean {
+  return state === 'refused' || state === 'staged';
+}
+
+async function log({ store, transactions }: RequestContext, { limit }: Params<'log'>): Promise<Result<'log'>> {
+  const refused = transactions.list().filter(({ state }) => state === 'refused');
+  return {
+    generations: await store.history(limit),
+    refused: refused.map(({ id, command, reason }) => ({ id, command: [...command], reason })),
+  };
 }
 
 async function abort({ transactions }: RequestContext, params: Params<'abort'>): Promise<Result<'abort'>> {

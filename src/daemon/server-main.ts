@@ -4,13 +4,13 @@ import { loadBackend, type Backend } from '../fuse/backend.js';
 import { disabledFeatures } from '../fuse/native-backend.js';
 import { readChain } from '../policy/process-info.js';
 import { debugFor } from '../util/debug.js';
-import { createVerify } from '../txn/verification.js';
 import { describe, errorData } from '../util/errors.js';
 import { KeeperLink } from './keeper-link.js';
 import { mountOptionsSchema } from './keeper-protocol.js';
 import { SERVER_FDS } from './server-fds.js';
 import { runServer } from './server.js';
 import { printable } from './terminal.js';
+import { createVerify } from './verification.js';
 
 process.chdir('/');
 process.umask(0o077);
@@ -32,7 +32,7 @@ try {
     disable: disabledFeatures(),
     keeper,
     readChain: (pid) => readChain(pid, new Set([process.pid, process.ppid])),
-    createVerify: (engine) => createVerify(engine, mount.verify),
+    createVerify: (engine) => createVerify({ engine, mount, logFd: process.stderr.fd }),
     log,
   });
 } catch (error) {

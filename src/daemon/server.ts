@@ -6,6 +6,7 @@
  * outside); every `writer-appeared` gets exactly one decision; it ends when the session ends, and only then.
  */
 import { closeSync, constants, openSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import type { Backend, Engine, EngineEvent, SessionInfo } from '../fuse/backend.js';
 import { TransactionNumbers } from '../store/starts.js';
 import { Store } from '../store/store.js';
@@ -85,12 +86,15 @@ class Server {
       store,
       engine,
       verify: options.createVerify(engine),
+      verifiers: availableParallelism(),
       sync: () => backend.syncFilesystem(storeFd),
       clock: systemClock,
       mode: mount.commit,
       nextId: () => numbers.next(),
       log: options.log,
-      tell: (transaction, text) => transaction.terminal && tellTerminal(transaction.terminal, text),
+      tell: ({ terminal }, lines) => {
+        if (terminal !== null) tellTerminal(terminal, lines);
+      },
     });
     const readOnly = generation !== store.head;
     const writers = new Writers({ transactions, engine, readChain: options.readChain, readOnly, log: options.log });

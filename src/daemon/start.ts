@@ -24,7 +24,7 @@ export interface StartEvents {
 
 /** Resolves when it serves; in the foreground, when it has been unmounted. Rejects with a SiteswapError. */
 export async function startKeeper(options: MountOptions, events: StartEvents = {}): Promise<void> {
-  const keeper = spawnNode('keeper-main', options, {
+  const keeper = spawnNode('daemon/keeper-main', [JSON.stringify(options)], {
     detached: !options.foreground,
     stdio: ['ignore', options.foreground ? 'inherit' : 'ignore', options.foreground ? 'inherit' : 'ignore', 'pipe'],
   });
@@ -71,13 +71,13 @@ const HINT = 'Try again with --foreground and DEBUG=siteswap:* to see why.';
  * sources are understood, and goes to / by itself.
  */
 export function spawnNode(
-  entry: 'keeper-main' | 'server-main',
-  options: MountOptions,
+  entry: 'daemon/keeper-main' | 'daemon/server-main' | 'verifier/main',
+  words: readonly string[],
   how: { detached: boolean; stdio: (number | 'ignore' | 'inherit' | 'pipe')[] },
 ): ChildProcess {
-  const built = fileURLToPath(new URL(`./${entry}.js`, import.meta.url));
-  const script = existsSync(built) ? built : fileURLToPath(new URL(`./${entry}.ts`, import.meta.url));
-  return spawn(process.execPath, [...loaderArguments(), script, JSON.stringify(options)], {
+  const built = fileURLToPath(new URL(`../${entry}.js`, import.meta.url));
+  const script = existsSync(built) ? built : fileURLToPath(new URL(`../${entry}.ts`, import.meta.url));
+  return spawn(process.execPath, [...loaderArguments(), script, ...words], {
     cwd: packageRoot(),
     detached: how.detached,
     stdio: how.stdio,

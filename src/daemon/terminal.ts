@@ -29,11 +29,11 @@ export function printable(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?');
 }
 
-export function tellTerminal(path: string, text: string): void {
+export function tellTerminal(path: string, lines: readonly string[]): void {
   try {
     const fd = openSync(path, constants.O_WRONLY | constants.O_NOCTTY | constants.O_NONBLOCK);
     try {
-      writeSync(fd, `\r\nsiteswap: ${printable(text)}\r\n`);
+      writeSync(fd, `\r\n${lines.map((line) => `siteswap: ${printable(line)}\r\n`).join('')}`);
     } finally {
       closeSync(fd);
     }

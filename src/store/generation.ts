@@ -21,6 +21,8 @@ const schema = v.object({
   maxMtimeNs: v.pipe(v.string(), v.regex(/^-?[0-9]{1,19}$/)),
   entries: natural,
   packages: v.array(v.object({ name: v.string(), from: v.nullable(v.string()), to: v.nullable(v.string()) })),
+  /** What verification found and let pass. Generations of before it was told have none. */
+  warnings: v.optional(v.array(v.string()), []),
 });
 
 export type Generation = v.InferOutput<typeof schema>;

@@ -110,6 +110,7 @@ export class Store {
       maxMtimeNs: String(maxMtimeNs),
       entries,
       packages: [],
+      warnings: [],
     });
     await this.moveHead(0);
   }

@@ -1,17 +1,20 @@
 /**
- * A commit: a list of named steps. The names are what progress shows, the log, and the points at which tests kill us.
+ * A commit: a list of named steps, in two halves. `examine` looks at the transaction's own tree, and any number of them
+ * at once may; `publish` changes the store, one at a time (the number of the next generation is read at the start). The names are what progress shows, the log, and the points at which tests kill us.
  *
  * Invariants: HEAD moves only after everything it names is durable; a crash before `move-head` leaves what recovery
  * deletes (or, for a kept transaction, moves back); an error before `move-head` is undone here and the transaction
  * stays frozen; after `move-head` there is no way back, only forward.
- * Called by transactions.ts, one at a time (the number of the next generation is read at the start).
+ * Called by transactions.ts.
  */
 import { crashPoint } from '../store/crash-point.js';
 import type { Generation, PackageChange } from '../store/generation.js';
 import type { Store } from '../store/store.js';
+import type { Finding } from '../python/verify.js';
 import { asStoreError, describe } from '../util/errors.js';
 import type { BuildOutcome, EnginePort, PathChange } from './engine-port.js';
 import { buildOnHead, type Conflict } from './rebase.js';
+import { findingsOfMerge } from './merged.js';
 import type { Transaction } from './transaction.js';
 
 export const COMMIT_STEPS = [
@@ -26,27 +29,35 @@ export const COMMIT_STEPS = [
 ] as const;
 export type CommitStep = (typeof COMMIT_STEPS)[number];
 
-export interface Finding {
-  severity: 'error' | 'warning';
-  message: string;
-}
-
 export interface Verdict {
   findings: Finding[];
   /** What the commit does to distributions, for the generation's record. */
   packages: PackageChange[];
+  /** What was looked at and how long it took, in that order. */
+  checks: { name: string; durationMs: number }[];
+  /** Of the environment's interpreter (PEP 508); null when that was not asked. */
+  markers: Readonly<Record<string, string>> | null;
 }
 
-export type Verify = (transaction: Transaction, changes: PathChange[]) => Promise<Verdict>;
+export interface VerifyOptions {
+  /** Nothing will be refused: it is enough to know what changed. */
+  force: boolean;
+  /** Test commands beside the mount's own. */
+  commands: readonly string[];
+  /** A check begins. */
+  onCheck: (name: string) => void;
+}
+
+export type Verify = (transaction: Transaction, changes: PathChange[], options: VerifyOptions) => Promise<Verdict>;
 
 export interface CommitContext {
   store: Store;
   engine: EnginePort;
-  verify: Verify;
   /** Makes everything written to the store's filesystem durable. */
   sync: () => Promise<void>;
   nowMs: () => number;
-  onStep: (step: CommitStep) => void;
+  /** `detail`: the check that begins, in the step `verify`. */
+  onStep: (step: CommitStep, detail?: string) => void;
 }
 
 export type CommitOutcome =
@@ -56,27 +67,54 @@ export type CommitOutcome =
   | { kind: 'refused'; findings: Finding[] }
   | Conflict;
 
-export async function commit(transaction: Transaction, force: boolean, context: CommitContext): Promise<CommitOutcome> {
-  const { store, engine } = context;
-  const id = transaction.id;
-  const step = (name: CommitStep): void => {
-    context.onStep(name);
-    crashPoint(name);
-  };
+export interface Examined {
+  kind: 'examined';
+  changes: PathChange[];
+  verdict: Verdict;
+}
 
-  step('freeze');
-  await engine.freezeTransaction(id);
-  const changes = await engine.changes(id);
+export async function examine(
+  transaction: Transaction,
+  context: Pick<CommitContext, 'engine' | 'onStep'> & { verify: Verify; force: boolean; commands: readonly string[] },
+): Promise<Examined | Extract<CommitOutcome, { kind: 'unchanged' | 'refused' }>> {
+  const { engine, verify, force, commands } = context;
+  reach('freeze', context);
+  await engine.freezeTransaction(transaction.id);
+  const changes = await engine.changes(transaction.id);
   if (changes.length === 0) return { kind: 'unchanged' };
 
-  step('verify');
-  const verdict = await context.verify(transaction, changes);
-  if (!force && verdict.findings.some((finding) => finding.severity === 'error')) {
-    return { kind: 'refused', findings: verdict.findings };
-  }
+  reach('verify', context);
+  const onCheck = (name: string): void => context.onStep('verify', name);
+  const verdict = await verify(transaction, changes, { force, commands, onCheck });
+  if (force) return { kind: 'examined', changes, verdict: { ...verdict, findings: takenByForce(transaction) } };
+  return isRefused(verdict.findings)
+    ? { kind: 'refused', findings: verdict.findings }
+    : { kind: 'examined', changes, verdict };
+}
+
+/** The history tells what somebody took all the same. */
+function takenByForce({ reason }: Transaction): Finding[] {
+  if (reason === null) return [];
+  return [{ severity: 'warning', check: 'force', path: '', message: `taken by force, although: ${reason}` }];
+}
+
+export function isRefused(findings: readonly Finding[]): boolean {
+  return findings.some((finding) => finding.severity === 'error');
+}
+
+export async function publish(
+  transaction: Transaction,
+  { changes, verdict }: Examined,
+  force: boolean,
+  context: CommitContext,
+): Promise<CommitOutcome> {
+  const { store, engine } = context;
+  const id = transaction.id;
+  const step = (name: CommitStep): void => reach(name, context);
 
   const generation = store.head + 1;
   let packages = verdict.packages;
+  const findings = [...verdict.findings];
   try {
     step('build');
     const manifestPath = store.layout.temporaryManifest(generation);
@@ -84,12 +122,21 @@ export async function commit(transaction: Transaction, force: boolean, context: 
     const rebased = await buildOnHead({ transaction, changes, packages, force, store, engine, request });
     if (rebased.kind === 'conflict') return rebased;
     packages = rebased.packages;
+    if (store.head !== transaction.base) {
+      findings.push(...(await findingsOfMerge({ transaction, packages, head: store.head, engine, verdict })));
+      if (!force && isRefused(findings)) {
+        await undo(store, id, generation);
+        return { kind: 'refused', findings };
+      }
+    }
 
     step('sync-layer');
     await store.bodiesToLayer(id, context.sync);
 
     step('write-generation');
-    await store.writeGeneration(record(transaction, generation, rebased.built, packages, context.nowMs()));
+    await store.writeGeneration(
+      record(transaction, generation, { built: rebased.built, packages, findings, createdMs: context.nowMs() }),
+    );
 
     step('move-head');
     await store.moveHead(generation);
@@ -108,17 +155,21 @@ export async function commit(transaction: Transaction, force: boolean, context: 
     kind: 'committed',
     generation,
     packages,
-    warnings: verdict.findings.map((finding) => finding.message),
+    warnings: findings.map((finding) => finding.message),
   };
+}
+
+function reach(name: CommitStep, { onStep }: Pick<CommitContext, 'onStep'>): void {
+  onStep(name);
+  crashPoint(name);
 }
 
 function record(
   transaction: Transaction,
   generation: number,
-  built: BuildOutcome,
-  packages: PackageChange[],
-  createdMs: number,
+  made: { built: BuildOutcome; packages: PackageChange[]; findings: readonly Finding[]; createdMs: number },
 ): Generation {
+  const { built, packages, findings, createdMs } = made;
   return {
     generation,
     parent: generation - 1,
@@ -131,6 +182,7 @@ function record(
     maxMtimeNs: String(built.maxMtimeNs),
     entries: built.entries,
     packages,
+    warnings: findings.map(({ message }) => message),
   };
 }
 

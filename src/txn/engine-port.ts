@@ -64,6 +64,8 @@ export interface EnginePort {
   publish(options: { generation: number; transaction: number | null }): void;
   abortTransaction(id: number): void;
   releaseBarrier(id: number): void;
+  /** This process and its descendants see this view from now on, read-only. */
+  observe(options: { view: TreeView; pid: number }): void;
   restoreTransaction(options: { id: number; directory: string }): void;
   stat(view: TreeView, path: Buffer): TreeAttributes;
   list(view: TreeView, path: Buffer): { name: Buffer; type: EntryType }[];

@@ -1,8 +1,16 @@
 /** Why a transaction was not committed, in words for its installer's terminal, `status` and the log. Pure. */
-import type { Finding } from './commit.js';
+import type { Finding } from '../python/verify.js';
 import type { Conflict } from './rebase.js';
 
 const SHOWN = 3;
+
+/** For its installer's terminal: what can be done about a transaction that was refused and kept. */
+export function whatNow(id: number): string[] {
+  return [
+    `Nothing was changed. To look at it: siteswap shell ${id}; to check it again: siteswap verify ${id};`,
+    `to take it all the same: siteswap commit --force ${id}; to drop it: siteswap abort ${id}`,
+  ];
+}
 
 export function refusedReason(findings: readonly Finding[]): string {
   const errors = findings.filter((finding) => finding.severity === 'error').map((finding) => finding.message);

@@ -28,6 +28,8 @@ export interface Transaction {
   /** The installer's terminal, where a refusal is told. */
   readonly terminal: string | null;
   state: State;
+  /** Of its commit, with the check that is running; null when none is under way. */
+  step: string | null;
   /** Why it was refused. */
   reason: string | null;
   /** Its root has exited, and nothing was decided yet. */

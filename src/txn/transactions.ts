@@ -12,9 +12,18 @@ import { debugFor } from '../util/debug.js';
 import { BARRIER_MS, QUIET_MS, QUIET_POLL_MS } from '../util/limits.js';
 import type { Store } from '../store/store.js';
 import { CommitQueue } from './commit-queue.js';
-import { commit, type CommitOutcome, type CommitStep, type Verify } from './commit.js';
+import {
+  examine,
+  isRefused,
+  publish,
+  type CommitOutcome,
+  type CommitStep,
+  type Verdict,
+  type Verify,
+} from './commit.js';
 import type { EnginePort } from './engine-port.js';
-import { conflictReason, refusedReason } from './messages.js';
+import { conflictReason, refusedReason, whatNow } from './messages.js';
+import { Slots } from './slots.js';
 import { describeTransaction, infoFile, type CommitWhen, type Transaction } from './transaction.js';
 
 const debug = debugFor('txn');
@@ -23,6 +32,8 @@ export interface TransactionsOptions {
   store: Store;
   engine: EnginePort;
   verify: Verify;
+  /** Verifications that may run at once. */
+  verifiers: number;
   sync: () => Promise<void>;
   clock: Clock;
   mode: 'auto' | 'manual';
@@ -30,7 +41,7 @@ export interface TransactionsOptions {
   nextId: () => Promise<number>;
   log: (text: string) => void;
   /** Writes to the installer's terminal, if it has one. */
-  tell: (transaction: Transaction, text: string) => void;
+  tell: (transaction: Transaction, lines: readonly string[]) => void;
 }
 
 export interface Beginning {
@@ -46,19 +57,31 @@ export interface CommitResult {
   generation: number;
   /** False when the transaction had changed nothing. */
   changed: boolean;
+  /** What verification found and let pass. */
+  warnings: string[];
 }
 
-type OnStep = (step: CommitStep, transaction: number) => void;
+export interface CommitOptions {
+  /** Take it whatever verification says, and let it win against commits that came before it. */
+  force?: boolean;
+  /** Test commands beside the mount's own. */
+  commands?: readonly string[];
+  /** `detail`: the check that begins. */
+  onStep?: (step: CommitStep, transaction: number, detail?: string) => void;
+}
 
 export class Transactions {
   readonly #table = new Map<number, Transaction>();
   /** By root process: begun or beginning, so that two writers of one installer share one. */
   readonly #byRoot = new Map<number, Promise<Transaction>>();
   readonly #commits = new Map<number, Promise<CommitResult>>();
+  readonly #verifiers: Slots;
   readonly #queue = new CommitQueue();
   readonly #watchers = new Set<() => void>();
 
-  constructor(private readonly options: TransactionsOptions) {}
+  constructor(private readonly options: TransactionsOptions) {
+    this.#verifiers = new Slots(options.verifiers);
+  }
 
   list(): Transaction[] {
     return [...this.#table.values()];
@@ -86,6 +109,7 @@ export class Transactions {
       base: store.head,
       token: beginning.when === 'explicit' ? randomBytes(16).toString('hex') : null,
       state: 'open',
+      step: null,
       reason: null,
       rootGone: false,
     };
@@ -116,7 +140,7 @@ export class Transactions {
       if (info.state === 'open') continue;
       engine.restoreTransaction({ id: info.id, directory: store.layout.transaction(info.id) });
       const { id, base, command, pid, uid, gid, state, reason } = info;
-      const past = { when: 'explicit', token: null, terminal: null, rootGone: true } as const;
+      const past = { when: 'explicit', token: null, terminal: null, step: null, rootGone: true } as const;
       this.#table.set(id, { id, base, command, pid, uid, gid, state, reason, ...past });
     }
   }
@@ -157,7 +181,7 @@ export class Transactions {
 
   /** It has ended well: commit it, or stage it when commits are manual. */
   #end(transaction: Transaction): void {
-    this.#inBackground(this.options.mode === 'auto' ? this.commit(transaction.id, false) : this.#stage(transaction));
+    this.#inBackground(this.options.mode === 'auto' ? this.commit(transaction.id) : this.#stage(transaction));
   }
 
   #inBackground(work: Promise<unknown>): void {
@@ -177,13 +201,13 @@ export class Transactions {
   }
 
   /** Rejects with COMMIT_REFUSED or COMMIT_CONFLICT; the transaction is kept then. */
-  commit(id: number, force: boolean, onStep?: OnStep): Promise<CommitResult> {
+  commit(id: number, options: CommitOptions = {}): Promise<CommitResult> {
     const running = this.#commits.get(id);
     if (running) return running;
     const transaction = this.#get(id);
     transaction.state = 'committing';
     this.#changed();
-    const result = this.#queue.run(() => this.#commit(transaction, force, onStep));
+    const result = this.#commit(transaction, options);
     this.#commits.set(id, result);
     const settled = (): void => {
       this.#commits.delete(id);
@@ -193,34 +217,32 @@ export class Transactions {
     return result;
   }
 
-  async #commit(transaction: Transaction, force: boolean, onStep: OnStep | undefined): Promise<CommitResult> {
-    const { store, engine, verify, sync, clock, log } = this.options;
+  async #commit(transaction: Transaction, options: CommitOptions): Promise<CommitResult> {
+    const { store, log } = this.options;
     let outcome: CommitOutcome;
     try {
-      outcome = await commit(transaction, force, {
-        store,
-        engine,
-        verify,
-        sync,
-        nowMs: () => clock.nowMs(),
-        onStep: (step) => {
-          debug('%d: %s', transaction.id, step);
-          onStep?.(step, transaction.id);
-        },
-      });
+      outcome = await this.#outcome(transaction, options);
     } catch (error) {
       await this.#refuse(transaction, describe(error));
       throw error;
+    } finally {
+      transaction.step = null;
     }
     switch (outcome.kind) {
       case 'unchanged':
         await this.#drop(transaction);
-        return { generation: store.head, changed: false };
-      case 'committed':
+        return { generation: store.head, changed: false, warnings: [] };
+      case 'committed': {
         this.#forget(transaction);
-        for (const warning of outcome.warnings) log(`${describeTransaction(transaction)}: warning: ${warning}`);
-        log(`${describeTransaction(transaction)} is generation ${outcome.generation}`);
-        return { generation: outcome.generation, changed: true };
+        const { generation, warnings } = outcome;
+        const text = `${describeTransaction(transaction)} is generation ${generation}`;
+        for (const warning of warnings) log(`${describeTransaction(transaction)}: warning: ${warning}`);
+        log(text);
+        if (warnings.length > 0) {
+          this.options.tell(transaction, [`${text}, with warnings:`, ...warnings.map((warning) => `  ${warning}`)]);
+        }
+        return { generation, changed: true, warnings };
+      }
       case 'refused': {
         const reason = refusedReason(outcome.findings);
         await this.#refuse(transaction, reason);
@@ -242,11 +264,49 @@ export class Transactions {
     }
   }
 
+  /** Verifies without holding up other commits; what changes the store is one at a time. */
+  async #outcome(transaction: Transaction, options: CommitOptions): Promise<CommitOutcome> {
+    const { store, engine, sync, clock } = this.options;
+    const { force = false, commands = [] } = options;
+    const onStep = (step: CommitStep, detail?: string): void => {
+      debug('%d: %s %s', transaction.id, step, detail ?? '');
+      transaction.step = detail === undefined ? step : `${step} ${detail}`;
+      options.onStep?.(step, transaction.id, detail);
+    };
+    const { verify } = this.options;
+    const examined = await this.#verifiers.run(() => examine(transaction, { engine, verify, onStep, force, commands }));
+    if (examined.kind !== 'examined') return examined;
+    const context = { store, engine, sync, nowMs: () => clock.nowMs(), onStep };
+    return this.#queue.run(() => publish(transaction, examined, force, context));
+  }
+
+  /** Checks a transaction that is kept once more. */
+  async verify(id: number, { commands = [], onStep }: Omit<CommitOptions, 'force'> = {}): Promise<Verdict> {
+    const transaction = this.#get(id);
+    if (transaction.state === 'open' || transaction.state === 'committing') {
+      const doing = transaction.state === 'open' ? 'still open' : 'being committed';
+      throw new SiteswapError('BUSY', `${describeTransaction(transaction)} is ${doing}`, 'Use `siteswap wait`.');
+    }
+    const changes = await this.options.engine.changes(id);
+    const verdict = await this.#verifiers.run(() =>
+      this.options.verify(transaction, changes, {
+        force: false,
+        commands,
+        onCheck: (name) => onStep?.('verify', id, name),
+      }),
+    );
+    if (transaction.state === 'refused' && this.#table.get(id) === transaction) {
+      transaction.reason = isRefused(verdict.findings) ? refusedReason(verdict.findings) : transaction.reason;
+      await this.options.store.updateTransaction(infoFile(transaction));
+    }
+    return verdict;
+  }
+
   async #refuse(transaction: Transaction, reason: string): Promise<void> {
     const { log, tell } = this.options;
     const text = `${describeTransaction(transaction)} is not committed: ${reason}`;
     log(text);
-    tell(transaction, `${text}. Nothing was changed; see \`siteswap status\`.`);
+    tell(transaction, [`${text}.`, ...whatNow(transaction.id)]);
     await this.#keep(transaction, 'refused', reason);
   }
 
@@ -372,7 +432,7 @@ function isPending(transaction: Transaction): boolean {
 }
 
 function takeIt(transaction: Transaction): string {
-  return `Take it all the same with \`siteswap commit --force ${transaction.id}\`, or drop it with \`siteswap abort ${transaction.id}\`.`;
+  return `Look at it with \`siteswap shell ${transaction.id}\`, check it again with \`siteswap verify ${transaction.id}\`, take it all the same with \`siteswap commit --force ${transaction.id}\`, or drop it with \`siteswap abort ${transaction.id}\`.`;
 }
 
 function takeItInstead(transaction: Transaction): string {

@@ -1,29 +1,34 @@
-/**
- * Puts the checks of python/verify behind a commit: the tree before is the transaction's base, the tree after is its own.
- * `--verify none` takes whatever was installed; what it does to distributions is still recorded.
- */
+/** Trees of the engine as python/ reads them; and verification that takes whatever was installed. */
 import { hashByReading } from '../python/checks/hash-by-reading.js';
 import type { TreeReader } from '../python/distributions.js';
-import { verify } from '../python/verify.js';
+import { verify, type ChangedPath } from '../python/verify.js';
 import { systemCode } from '../util/errors.js';
 import type { Verify } from './commit.js';
-import type { EnginePort, TreeView } from './engine-port.js';
+import type { EnginePort, PathChange, TreeView } from './engine-port.js';
 
 type Tree = Pick<EnginePort, 'list' | 'read'>;
 
-export function createVerify(tree: Tree, level: string): Verify {
+/** `--verify none`, and a forced commit: nothing is looked for, what it does to distributions is still recorded. */
+export function verifyNothing(tree: Tree): Verify {
   return async (transaction, changes) => {
     const after = readerOf(tree, { transaction: transaction.id });
-    const { findings, packages } = await verify({
-      before: readerOf(tree, { generation: transaction.base }),
-      after,
-      hash: hashByReading(after),
-      markers: null,
-      // One character per byte: see TreeReader.
-      changes: changes.map(({ path, kind }) => ({ path: path.toString('latin1'), kind })),
-    });
-    return { findings: level === 'none' ? [] : findings, packages };
+    const { packages } = await verify(
+      {
+        before: readerOf(tree, { generation: transaction.base }),
+        after,
+        hash: hashByReading(after),
+        markers: null,
+        changes: changedPaths(changes),
+      },
+      { checks: [] },
+    );
+    return { findings: [], packages, checks: [], markers: null };
   };
+}
+
+/** One character per byte: see TreeReader. */
+export function changedPaths(changes: readonly PathChange[]): ChangedPath[] {
+  return changes.map(({ path, kind }) => ({ path: path.toString('latin1'), kind }));
 }
 
 const ABSENT: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'EISDIR', 'EINVAL']);

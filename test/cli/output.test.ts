@@ -82,6 +82,7 @@ test('status tells of trouble, transactions and why one was refused', () => {
         members: [],
         mutations: 40,
         base: 2,
+        step: null,
         reason: 'demo-2.0.dist-info has no RECORD',
       },
     ],
@@ -94,7 +95,7 @@ test('status tells of trouble, transactions and why one was refused', () => {
 });
 
 test('log: what each generation changed', () => {
-  const base = { parent: null, createdMs: 0, transaction: null, uid: 0, entries: 5 };
+  const base = { parent: null, createdMs: 0, transaction: null, uid: 0, entries: 5, warnings: ['x is odd'] };
   const packages = [
     { name: 'demo', from: '1.0', to: '2.0' },
     { name: 'new', from: null, to: '3' },

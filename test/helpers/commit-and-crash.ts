@@ -3,7 +3,7 @@
  * the way. With `keep`, the transaction is one that was refused before and is now taken by force.
  */
 import type { Transaction } from '../../src/txn/transaction.js';
-import { commit } from '../../src/txn/commit.js';
+import { examine, publish } from '../../src/txn/commit.js';
 import { infoFile } from '../../src/txn/transaction.js';
 import { FakeEngine } from './fake-engine.js';
 import { openStore } from './fake-store.js';
@@ -23,18 +23,27 @@ const transaction: Transaction = {
   token: null,
   terminal: null,
   state: keep ? 'refused' : 'open',
+  step: null,
   reason: null,
   rootGone: true,
 };
 const directory = await store.createTransaction(infoFile(transaction));
 engine.beginTransaction({ id: transaction.id, directory, rootPid: process.pid });
 engine.write(transaction.id, 'x/__init__.py');
-const outcome = await commit(transaction, keep !== undefined, {
+const onStep = (): void => undefined;
+const examined = await examine(transaction, {
+  engine,
+  verify: () => Promise.resolve({ findings: [], packages: [], checks: [], markers: null }),
+  force: keep !== undefined,
+  commands: [],
+  onStep,
+});
+if (examined.kind !== 'examined') throw new Error(examined.kind);
+const outcome = await publish(transaction, examined, keep !== undefined, {
   store,
   engine,
-  verify: () => Promise.resolve({ findings: [], packages: [] }),
   sync: () => Promise.resolve(),
   nowMs: () => 2,
-  onStep: () => undefined,
+  onStep,
 });
 process.stdout.write(outcome.kind);

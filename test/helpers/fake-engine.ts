@@ -65,6 +65,10 @@ export class FakeEngine implements EnginePort {
     return { base, rootPid, members: [rootPid], mutations: paths.size, quietMs, state };
   }
 
+  observe({ pid }: { pid: number }): void {
+    this.#called('observe', pid);
+  }
+
   changes(id: number): Promise<PathChange[]> {
     const changes = [...this.#get(id).paths.keys()].map((path): PathChange => ({
       path: Buffer.from(path),

@@ -33,12 +33,12 @@ test('requests are answered, events come before the answer', async (t) => {
   const store = await serve(t, async (request, onEvent) => {
     assert.deepEqual(request.params, { transaction: 5 });
     for (const name of ['freeze', 'verify']) onEvent({ type: 'step', transaction: 5, name });
-    return Promise.resolve({ generation: 3, changed: true });
+    return Promise.resolve({ generation: 3, changed: true, warnings: [] });
   });
   const client = await connect(t, store);
   const seen: string[] = [];
   const result = await client.request('commit', { transaction: 5 }, ({ name }) => seen.push(name));
-  assert.deepEqual(result, { generation: 3, changed: true });
+  assert.deepEqual(result, { generation: 3, changed: true, warnings: [] });
   assert.deepEqual(seen, ['freeze', 'verify']);
 });
 

@@ -6,6 +6,7 @@ import { ControlClient } from '../../src/daemon/control-client.js';
 import type { MountOptions, ServerToKeeper } from '../../src/daemon/keeper-protocol.js';
 import { runServer } from '../../src/daemon/server.js';
 import type { Backend, Engine, EngineEvent } from '../../src/fuse/backend.js';
+import { DEFAULT_SETTINGS } from '../../src/daemon/config.js';
 import { NATIVE_CAPABILITIES } from '../../src/fuse/capabilities.js';
 import type { Verdict } from '../../src/txn/commit.js';
 import { SiteswapError } from '../../src/util/errors.js';
@@ -30,7 +31,7 @@ async function world(t: TestContext, change: Partial<MountOptions> = {}): Promis
   (await openStore(root)).close();
   const engine = new FakeEngine();
   const [decided, sent, unmounts] = [new Map<number, unknown>(), [] as ServerToKeeper[], [] as { lazy: boolean }[]];
-  const verdict: Verdict = { findings: [], packages: [] };
+  const verdict: Verdict = { findings: [], packages: [], checks: [], markers: null };
   const refusal: World['refusal'] = { error: null };
   let emit!: (event: EngineEvent) => void;
   const fake: Partial<Engine> = {
@@ -59,8 +60,7 @@ async function world(t: TestContext, change: Partial<MountOptions> = {}): Promis
       store: root,
       foreground: false,
       commit: 'auto',
-      verify: 'record',
-      check: null,
+      verify: DEFAULT_SETTINGS,
       pin: 'process',
       backend: 'native',
       generation: null,
@@ -100,7 +100,7 @@ function writer(request: number, pid: number): EngineEvent {
 }
 
 async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 400 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 5));
+  for (let i = 0; i < 12_000 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 5));
   assert.ok(condition());
 }
 
@@ -115,7 +115,7 @@ test('a writer appears, installs, exits: a new generation', async (t) => {
   const id = transaction.id;
   w.engine.write(id, 'x.py');
   w.emit({ type: 'root-exited', transaction: id, exitCode: 0, signal: null });
-  assert.deepEqual(await w.client.request('wait', { timeoutMs: 5000 }), { generation: 1 });
+  assert.deepEqual(await w.client.request('wait', { timeoutMs: 60_000 }), { generation: 1 });
   const { generations } = await w.client.request('log', {});
   assert.deepEqual(
     generations.map(({ generation, reason }) => [generation, reason]),
@@ -138,7 +138,7 @@ test('begin, commit with its steps, abort', async (t) => {
   w.engine.write(begun.transaction, 'x.py');
   const steps: string[] = [];
   const result = await w.client.request('commit', {}, ({ name }) => steps.push(name));
-  assert.deepEqual(result, { generation: 1, changed: true });
+  assert.deepEqual(result, { generation: 1, changed: true, warnings: [] });
   assert.deepEqual(steps, [
     'freeze',
     'verify',
@@ -157,7 +157,7 @@ test('begin, commit with its steps, abort', async (t) => {
 
 test('what was refused is shown, and taken by force', async (t) => {
   const w = await world(t);
-  w.verdict.findings.push({ severity: 'error', message: 'no RECORD' });
+  w.verdict.findings.push({ severity: 'error', check: 'record', path: '', message: 'no RECORD' });
   const { transaction } = await w.client.request('begin', { pid: process.pid, explicit: true });
   w.engine.write(transaction, 'x.py');
   await assert.rejects(w.client.request('commit', { transaction }), { code: 'COMMIT_REFUSED', exitCode: 14 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { TransactionNumbers } from '../../src/store/starts.js';
 import type { Store } from '../../src/store/store.js';
-import type { Verdict } from '../../src/txn/commit.js';
+import { COMMIT_STEPS, type Verdict } from '../../src/txn/commit.js';
 import type { Transaction } from '../../src/txn/transaction.js';
 import { Transactions, type Beginning } from '../../src/txn/transactions.js';
 import { BARRIER_MS, QUIET_MS } from '../../src/util/limits.js';
@@ -28,7 +28,7 @@ async function world(t: TestContext, mode: 'auto' | 'manual' = 'auto'): Promise<
   t.after(() => store.close());
   const numbers = new TransactionNumbers(await store.takeStart(), () => store.takeStart());
   const [engine, clock, told] = [new FakeEngine(), new FakeClock(), [] as string[]];
-  const verdict: Verdict = { findings: [], packages: [] };
+  const verdict: Verdict = { findings: [], packages: [], checks: [], markers: null };
   const transactions = new Transactions({
     store,
     engine,
@@ -38,7 +38,8 @@ async function world(t: TestContext, mode: 'auto' | 'manual' = 'auto'): Promise<
     mode,
     nextId: () => numbers.next(),
     log: () => undefined,
-    tell: (_transaction, text) => told.push(text),
+    tell: (_transaction, lines) => told.push(lines.join('\n')),
+    verifiers: 2,
   });
   const defaults: Beginning = {
     pid: 100,
@@ -55,7 +56,7 @@ async function world(t: TestContext, mode: 'auto' | 'manual' = 'auto'): Promise<
 
 /** Lets work that the clock or an event has started come to its end. */
 async function settle({ transactions }: World, id: number): Promise<void> {
-  for (let i = 0; i < 400; i++) {
+  for (let i = 0; i < 12_000; i++) {
     const found = transactions.list().find((transaction) => transaction.id === id);
     if (!found || found.state === 'refused' || found.state === 'staged') return;
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -144,7 +145,7 @@ test('a process that is gone gets none, and leaves nothing', async (t) => {
 
 test('verification refuses, tells, keeps; force takes it', async (t) => {
   const w = await world(t);
-  w.verdict.findings.push({ severity: 'error', message: 'x-1.dist-info has no RECORD' });
+  w.verdict.findings.push({ severity: 'error', check: 'record', path: '', message: 'x-1.dist-info has no RECORD' });
   const { id } = await w.begin();
   w.engine.write(id, 'x.py');
   w.transactions.rootExited(id, 0, null);
@@ -157,8 +158,12 @@ test('verification refuses, tells, keeps; force takes it', async (t) => {
   assert.equal(info.state, 'refused');
   await w.transactions.settled();
 
-  await assert.rejects(w.transactions.commit(id, false), { code: 'COMMIT_REFUSED', exitCode: 14 });
-  assert.deepEqual(await w.transactions.commit(id, true), { generation: 1, changed: true });
+  await assert.rejects(w.transactions.commit(id), { code: 'COMMIT_REFUSED', exitCode: 14 });
+  assert.deepEqual(await w.transactions.commit(id, { force: true }), {
+    generation: 1,
+    changed: true,
+    warnings: ['taken by force, although: x-1.dist-info has no RECORD'],
+  });
   assert.deepEqual(w.transactions.list(), []);
 });
 
@@ -167,9 +172,9 @@ test('a conflict names both commands', async (t) => {
   const loser = await w.begin({ pid: 1, command: ['pip', 'install', 'x==1'], when: 'explicit' });
   const winner = await w.begin({ pid: 2, command: ['pip', 'install', 'x==2'], when: 'explicit' });
   for (const { id } of [loser, winner]) w.engine.write(id, 'x.py');
-  await w.transactions.commit(winner.id, false);
+  await w.transactions.commit(winner.id);
   w.engine.conflicts.push('x.py');
-  await assert.rejects(w.transactions.commit(loser.id, false), (error: Error & { exitCode: number }) => {
+  await assert.rejects(w.transactions.commit(loser.id), (error: Error & { exitCode: number }) => {
     assert.equal(error.exitCode, 15);
     assert.match(
       error.message,
@@ -179,7 +184,9 @@ test('a conflict names both commands', async (t) => {
   });
   assert.equal(w.store.head, 1);
   assert.equal(w.transactions.list()[0]?.state, 'refused');
-  assert.deepEqual(await w.transactions.commit(loser.id, true), { generation: 2, changed: true });
+  const { generation, changed, warnings } = await w.transactions.commit(loser.id, { force: true });
+  assert.deepEqual({ generation, changed }, { generation: 2, changed: true });
+  assert.match(warnings.join(), /^taken by force, although: /);
   assert.deepEqual(w.engine.resolutions, [{ path: Buffer.from('x.py'), take: 'transaction' }]);
 });
 
@@ -189,13 +196,13 @@ test('one distribution by two: refused without a common path; by force the versi
   const winner = await w.begin({ pid: 2, command: ['pip', 'install', 'x==2'], when: 'explicit' });
   for (const { id } of [loser, winner]) w.engine.write(id, `${id}.py`);
   w.verdict.packages = [{ name: 'x', from: null, to: '2' }];
-  await w.transactions.commit(winner.id, false);
+  await w.transactions.commit(winner.id);
   w.verdict.packages = [{ name: 'x', from: null, to: '1' }];
-  await assert.rejects(w.transactions.commit(loser.id, false), {
+  await assert.rejects(w.transactions.commit(loser.id), {
     code: 'COMMIT_CONFLICT',
     message: /'pip install x==1' and, before it, 'pip install x==2' \(generation 1\) changed the same distribution: x$/,
   });
-  await w.transactions.commit(loser.id, true);
+  await w.transactions.commit(loser.id, { force: true });
   assert.deepEqual((await w.store.history(1))[0]?.packages, [{ name: 'x', from: '2', to: '1' }]);
 });
 
@@ -207,9 +214,9 @@ test('a conflict that is none is committed', async (t) => {
     w.engine.write(id, 'ns/__init__.py', '');
     w.engine.write(id, 'ns/__pycache__/__init__.cpython-311.pyc');
   }
-  await w.transactions.commit(all[0]!.id, false);
+  await w.transactions.commit(all[0]!.id);
   w.engine.conflicts.push('ns/__pycache__/__init__.cpython-311.pyc', 'ns/__init__.py', 'easy-install.pth');
-  await w.transactions.commit(all[1]!.id, false);
+  await w.transactions.commit(all[1]!.id);
   assert.deepEqual(
     w.engine.resolutions.map(({ path, take }) => [path.toString(), take.toString()]),
     [
@@ -220,21 +227,27 @@ test('a conflict that is none is committed', async (t) => {
   );
 });
 
-test('commits asked for together come one after the other', async (t) => {
+test('commits asked for together are published one after the other', async (t) => {
   const w = await world(t);
   const all = await Promise.all([1, 2, 3].map((pid) => w.begin({ pid, when: 'explicit' })));
   for (const { id } of all) w.engine.write(id, `${id}.py`);
   const steps: string[] = [];
   const results = await Promise.all(
-    all.map(({ id }) => w.transactions.commit(id, false, (step, of) => steps.push(`${of} ${step}`))),
+    all.map(({ id }) => w.transactions.commit(id, { onStep: (step, of) => steps.push(`${of} ${step}`) })),
   );
   assert.deepEqual(
     results.map(({ generation }) => generation),
     [1, 2, 3],
   );
+  // They are verified side by side; what changes the store is one at a time.
+  for (const { id } of all) {
+    const own = steps.filter((step) => step.startsWith(`${id} `)).map((step) => step.split(' ')[1]);
+    assert.deepEqual(own, COMMIT_STEPS);
+  }
+  const publishing = steps.filter((step) => !/ (freeze|verify)$/.test(step)).map((step) => Number(step.split(' ')[0]));
   assert.deepEqual(
-    steps.map((step) => Number(step.split(' ')[0])),
-    all.flatMap(({ id }) => Array.from({ length: 8 }, () => id)),
+    publishing,
+    all.flatMap(({ id }) => Array.from({ length: COMMIT_STEPS.length - 2 }, () => id)),
   );
 });
 
@@ -244,11 +257,11 @@ for (const failing of ['freeze', 'build'] as const) {
     const { id } = await w.begin({ when: 'explicit' });
     w.engine.write(id, 'x.py');
     w.engine.failures.set(failing, Object.assign(new Error('no space left'), { code: 'ENOSPC' }));
-    await assert.rejects(w.transactions.commit(id, false));
+    await assert.rejects(w.transactions.commit(id));
     assert.equal(w.transactions.list()[0]?.state, 'refused');
     assert.ok(w.engine.calls.includes(`release-barrier ${id}`));
     w.engine.failures.clear();
-    assert.equal((await w.transactions.commit(id, true)).generation, 1);
+    assert.equal((await w.transactions.commit(id, { force: true })).generation, 1);
   });
 }
 
@@ -257,12 +270,12 @@ test('an error after the layer was moved is undone', async (t) => {
   const { id } = await w.begin({ when: 'explicit' });
   w.engine.write(id, 'x.py');
   w.verdict.packages.push({ name: 1 as unknown as string, from: null, to: null });
-  await assert.rejects(w.transactions.commit(id, false));
+  await assert.rejects(w.transactions.commit(id));
   const left = await tree(w.store.layout.root);
   assert.ok(left.includes(`transactions/${id}/bodies/1`) && !left.includes(`layers/${id}`));
   assert.ok(!left.some((name) => name.includes('1.manifest') || name.includes('.tmp-')));
   w.verdict.packages.pop();
-  assert.equal((await w.transactions.commit(id, true)).generation, 1);
+  assert.equal((await w.transactions.commit(id, { force: true })).generation, 1);
 });
 
 test('a program commits when it is quiet, and again when it writes again', async (t) => {
@@ -280,7 +293,7 @@ test('a program commits when it is quiet, and again when it writes again', async
 
 test('a refused program that lives on is no member any more', async (t) => {
   const w = await world(t);
-  w.verdict.findings.push({ severity: 'error', message: 'broken' });
+  w.verdict.findings.push({ severity: 'error', check: 'record', path: '', message: 'broken' });
   const { id } = await w.begin({ when: 'exit-or-quiet' });
   w.engine.write(id, 'a.py');
   w.engine.transactions.get(id)!.quietMs = QUIET_MS;
@@ -310,7 +323,7 @@ test('readers wait for a decision for so long and no longer', async (t) => {
   w.clock.advance(1);
   assert.ok(w.engine.calls.includes(`release-barrier ${id}`));
   await asked;
-  decide({ findings: [], packages: [] });
+  decide({ findings: [], packages: [], checks: [], markers: null });
   await slow.settled();
   assert.equal(w.store.head, 1);
 });
@@ -323,7 +336,7 @@ test('manual: what has ended well waits for commit', async (t) => {
   await settle(w, id);
   assert.equal(w.transactions.list()[0]?.state, 'staged');
   assert.deepEqual(w.engine.calls.slice(-2), [`freeze ${id}`, `release-barrier ${id}`]);
-  assert.equal((await w.transactions.commit(id, false)).generation, 1);
+  assert.equal((await w.transactions.commit(id)).generation, 1);
 });
 
 test('explicit: nothing ends it but commit, abort, or the end of its process', async (t) => {
@@ -350,7 +363,7 @@ test('wait has an end', async (t) => {
 
 test('a restart brings back what was refused', async (t) => {
   const w = await world(t);
-  w.verdict.findings.push({ severity: 'error', message: 'broken' });
+  w.verdict.findings.push({ severity: 'error', check: 'record', path: '', message: 'broken' });
   const { id } = await w.begin();
   w.engine.write(id, 'x.py');
   w.transactions.rootExited(id, 0, null);
@@ -362,5 +375,5 @@ test('a restart brings back what was refused', async (t) => {
   await restarted.restore();
   assert.deepEqual(engine.calls, [`restore ${id}`]);
   assert.equal(restarted.list()[0]?.reason, 'broken');
-  assert.equal((await restarted.commit(id, true)).generation, 1);
+  assert.equal((await restarted.commit(id, { force: true })).generation, 1);
 });

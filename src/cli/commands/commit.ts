@@ -1,7 +1,7 @@
 /** `siteswap commit`: ends a transaction by making its result visible. Prints the new generation's number. */
 import type { Command } from 'commander';
 import { dirAndTransaction } from '../arguments.js';
-import { print, printJson, tell } from '../output.js';
+import { print, printJson, tell, tellWarnings } from '../output.js';
 import { withCommitSteps } from '../progress.js';
 import { ask, mounted } from '../target.js';
 
@@ -25,6 +25,7 @@ export function addCommit(program: Command): void {
       const result = await withCommitSteps((onEvent) => ask(store, 'commit', params, onEvent));
       if (options.json) printJson(result);
       else print(String(result.generation));
+      tellWarnings(result.warnings);
       if (!result.changed) tell('Nothing was changed: no new generation.');
     });
 }

@@ -23,7 +23,7 @@ export function addLog(program: Command): void {
     .action(async (dir: string | undefined, options: Options) => {
       const result = await history(dir, options);
       if (options.json) printJson(result);
-      else print(logTable(result.generations));
+      else print(logText(result));
     });
 }
 
@@ -31,7 +31,15 @@ async function history(dir: string | undefined, { limit, store }: Options): Prom
   const found = await mountOrStore(dir, store);
   if (found.mount) return ask(found.mount.store, 'log', limit === undefined ? {} : { limit });
   // Told as the server would tell it.
-  return parseResult('log', { generations: await (await Store.attach(found.store)).history(limit) });
+  return parseResult('log', { generations: await (await Store.attach(found.store)).history(limit), refused: [] });
+}
+
+export function logText({ generations, refused }: Result<'log'>): string {
+  const refusals = refused.map(({ id, command, reason }) => `${id} was refused (${formatCommand(command)}): ${reason}`);
+  const warnings = generations.flatMap(({ generation, warnings: found }) =>
+    found.map((warning) => `${generation}: warning: ${warning}`),
+  );
+  return [logTable(generations), ...warnings, ...refusals].join('\n');
 }
 
 export function logTable(generations: readonly GenerationSummary[]): string {

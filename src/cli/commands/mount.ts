@@ -4,13 +4,14 @@
  */
 import { accessSync, constants } from 'node:fs';
 import { resolve } from 'node:path';
-import { Option, type Command } from 'commander';
+import { InvalidArgumentError, Option, type Command } from 'commander';
 import { listMounts } from '../../daemon/mountinfo.js';
-import type { MountOptions } from '../../daemon/keeper-protocol.js';
+import { ALL_CHECKS, LEVELS, readConfig } from '../../daemon/config.js';
+import type { MountOptions, VerifySettings } from '../../daemon/keeper-protocol.js';
 import { startKeeper } from '../../daemon/start.js';
 import { defaultStorePath } from '../../store/layout.js';
 import { SiteswapError } from '../../util/errors.js';
-import { parsePin } from '../arguments.js';
+import { collect, parsePin } from '../arguments.js';
 import { deviceProblem, findInPath } from '../host.js';
 import { tell } from '../output.js';
 import { withProgress, type Report } from '../progress.js';
@@ -22,7 +23,9 @@ interface Options {
   store?: string;
   foreground?: true;
   commit: MountOptions['commit'];
-  verify: MountOptions['verify'];
+  verify?: VerifySettings['level'];
+  check: string[];
+  skipCheck: string[];
   pin: MountOptions['pin'];
   backend: string;
 }
@@ -40,7 +43,19 @@ export function addMount(program: Command): void {
         .default('auto'),
     )
     .addOption(
-      new Option('--verify <LEVEL>', 'what is checked before a commit').choices(['none', 'record']).default('record'),
+      new Option(
+        '--verify <LEVEL>',
+        'what is checked before a commit; default: import, or as siteswap.toml has it',
+      ).choices(LEVELS),
+    )
+    .option(
+      '--check <CMD>',
+      'a test of your own, run in the staged tree before each commit; again for more',
+      collect,
+      [],
+    )
+    .addOption(
+      new Option('--skip-check <NAME>', 'switch a check off; again for more').argParser(parseCheck).default([], 'none'),
     )
     .addOption(
       new Option(
@@ -54,6 +69,11 @@ export function addMount(program: Command): void {
     .action(async (dir: string | undefined, options: Options) => {
       await mount(await mountOptions(dir, options));
     });
+}
+
+function parseCheck(name: string, before: string[] = []): string[] {
+  if (!ALL_CHECKS.includes(name)) throw new InvalidArgumentError(`Checks are ${ALL_CHECKS.join(', ')}.`);
+  return [...before, name];
 }
 
 async function mountOptions(dir: string | undefined, options: Options): Promise<MountOptions> {
@@ -74,9 +94,16 @@ async function mountOptions(dir: string | undefined, options: Options): Promise<
     throw new SiteswapError('USAGE', `the store ${store} would be hidden by the mount`, 'Choose one outside of DIR.');
   }
   requireHost(directory);
-  const { commit, verify, pin, backend } = options;
+  const { commit, pin, backend } = options;
   const foreground = options.foreground ?? false;
-  return { directory, store, foreground, commit, verify, check: null, pin, backend, generation: null };
+  const configured = readConfig(store);
+  const verify: VerifySettings = {
+    ...configured,
+    level: options.verify ?? configured.level,
+    commands: [...configured.commands, ...options.check],
+    skip: [...configured.skip, ...options.skipCheck],
+  };
+  return { directory, store, foreground, commit, verify, pin, backend, generation: null };
 }
 
 function requireHost(directory: string): void {

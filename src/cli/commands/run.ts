@@ -11,7 +11,8 @@ import type { Command } from 'commander';
 import type { Result } from '../../daemon/control-protocol.js';
 import { describe, SiteswapError, systemCode } from '../../util/errors.js';
 import { exitCode } from '../../util/exit-codes.js';
-import { reportError, tell } from '../output.js';
+import { collect } from '../arguments.js';
+import { reportError, tell, tellWarnings } from '../output.js';
 import { withCommitSteps } from '../progress.js';
 import { ask, mounted } from '../target.js';
 
@@ -24,16 +25,22 @@ export function addRun(program: Command, command: readonly string[]): void {
     .command('run')
     .description('run CMD in a transaction: committed when CMD succeeds, dropped when it fails')
     .argument('[DIR]', 'the mount; default: the active environment')
+    .option(
+      '--check <CMD>',
+      'a test of your own, run in the staged tree before the commit; again for more',
+      collect,
+      [],
+    )
     .usage('[DIR] -- CMD…')
-    .action(async (dir: string | undefined) => {
+    .action(async (dir: string | undefined, { check }: { check: string[] }) => {
       if (command.length === 0) {
         throw new SiteswapError('USAGE', 'no command to run', 'siteswap run [DIR] -- CMD…');
       }
-      process.exitCode = await run(dir, command);
+      process.exitCode = await run(dir, command, check);
     });
 }
 
-async function run(dir: string | undefined, command: readonly string[]): Promise<number> {
+async function run(dir: string | undefined, command: readonly string[], commands: string[]): Promise<number> {
   const { store } = await mounted(dir);
   const begun = await ask(store, 'begin', { pid: process.pid, explicit: true, command: [...command] });
   const { transaction } = begun;
@@ -44,7 +51,8 @@ async function run(dir: string | undefined, command: readonly string[]): Promise
     return ended;
   }
   try {
-    await withCommitSteps((onEvent) => ask(store, 'commit', { transaction }, onEvent));
+    const { warnings } = await withCommitSteps((onEvent) => ask(store, 'commit', { transaction, commands }, onEvent));
+    tellWarnings(warnings);
     return 0;
   } catch (error) {
     const code = reportError(error);

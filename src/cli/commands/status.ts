@@ -36,7 +36,7 @@ function transactionsText(transactions: readonly TransactionStatus[]): string {
   if (transactions.length === 0) return 'No transaction.';
   const rows = transactions.map((transaction) => [
     String(transaction.id),
-    transaction.state,
+    transaction.step === null ? transaction.state : `${transaction.state}: ${transaction.step}`,
     String(transaction.base),
     String(transaction.mutations),
     String(transaction.rootPid),

@@ -1,0 +1,114 @@
+/**
+ * Verification as the server sees it: one process for each (src/verifier), which looks at the transaction's tree through the
+ * mount, as an observer. Here: starting it, answering what it asks, and what it costs when it fails: an error, and so a
+ * refusal, never a commit that nobody looked at.
+ */
+import type { Socket } from 'node:net';
+import type { Engine } from '../fuse/backend.js';
+import type { Verdict, Verify } from '../txn/commit.js';
+import type { EnginePort, TreeView } from '../txn/engine-port.js';
+import type { Transaction } from '../txn/transaction.js';
+import { changedPaths, readerOf, verifyNothing } from '../txn/verification.js';
+import { describe, SiteswapError } from '../util/errors.js';
+import { encodeFrame, FrameReader } from '../util/frames.js';
+import type { Answer, FromVerifier, Job, Question, Report } from '../verifier/protocol.js';
+import type { MountOptions } from './keeper-protocol.js';
+import { spawnNode } from './start.js';
+
+export interface VerifierOptions {
+  engine: Engine;
+  mount: Pick<MountOptions, 'directory' | 'verify'>;
+  /** Its standard error: the server's log. */
+  logFd: number;
+}
+
+/** A verification as a whole may take so much longer than all that is limited in it. */
+const MARGIN_MS = 120_000;
+
+export function createVerify({ engine, mount, logFd }: VerifierOptions): Verify {
+  const { level, commands, skip, limits } = mount.verify;
+  return async (transaction, changes, options) => {
+    const tests = [...commands, ...options.commands];
+    if (options.force || (level === 'none' && tests.length === 0)) {
+      return verifyNothing(engine)(transaction, changes, options);
+    }
+    const job: Job = {
+      mountpoint: mount.directory,
+      level,
+      skip,
+      commands: tests,
+      limits,
+      owner: { uid: transaction.uid, gid: transaction.gid },
+      changes: changedPaths(changes),
+    };
+    const modules = level === 'record' ? 1 : 1 + changes.length;
+    const timeMs = MARGIN_MS + tests.length * limits.commandMs + Math.min(modules, 200) * limits.importMs;
+    return runVerifier({ engine, transaction, job, onCheck: options.onCheck, logFd, timeMs });
+  };
+}
+
+interface Run {
+  engine: EnginePort;
+  transaction: Transaction;
+  job: Job;
+  onCheck: (name: string) => void;
+  logFd: number;
+  timeMs: number;
+}
+
+async function runVerifier(run: Run): Promise<Verdict> {
+  const { engine, transaction, job, logFd } = run;
+  const child = spawnNode('verifier/main', [], { detached: false, stdio: ['ignore', logFd, logFd, 'pipe'] });
+  const channel = child.stdio[3] as Socket;
+  const exited = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  const timer = setTimeout(() => child.kill('SIGKILL'), run.timeMs);
+  try {
+    return await new Promise<Report>((resolve, reject) => {
+      const fail = (why: string): void =>
+        reject(new SiteswapError('INTERNAL', `verification failed: ${why}`, 'See server.log in the store.'));
+      child.once('error', (error) => fail(error.message));
+      child.once('exit', (code, signal) => {
+        // What it said last may still be on its way.
+        channel.once('close', () => fail(`the verifier ended with ${signal ?? code}`));
+      });
+      channel.on('error', (error) => fail(error.message));
+      const reader = new FrameReader((value) => {
+        const message = value as FromVerifier;
+        if ('ask' in message) void answer(run, message).then((reply) => channel.write(encodeFrame(reply)));
+        else if (message.tell === 'check') run.onCheck(message.name);
+        else if (message.tell === 'done') resolve(message.report);
+        else fail(message.reason);
+      });
+      channel.on('data', (chunk: Buffer) => reader.push(chunk));
+      if (child.pid === undefined) return;
+      // Before it gets to know what to look at.
+      engine.observe({ view: { transaction: transaction.id }, pid: child.pid });
+      channel.write(encodeFrame(job));
+    });
+  } finally {
+    clearTimeout(timer);
+    child.kill('SIGKILL');
+    // It has nothing of the mount open any more when the commit goes on.
+    await exited;
+  }
+}
+
+async function answer({ engine, transaction }: Run, question: Question): Promise<Answer> {
+  const before: TreeView = { generation: transaction.base };
+  const tree = readerOf(engine, before);
+  try {
+    switch (question.ask) {
+      case 'list':
+        return { list: tree.list(question.path) };
+      case 'read':
+        return { read: await tree.read(question.path) };
+      case 'observe': {
+        const view = question.view === 'before' ? before : { transaction: transaction.id };
+        engine.observe({ view, pid: question.pid });
+        return { observed: true };
+      }
+    }
+  } catch (error) {
+    return { failed: describe(error) };
+  }
+}

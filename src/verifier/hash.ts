@@ -1,0 +1,75 @@
+/**
+ * Hashes files of the staged tree: small ones at once, large ones on threads of their own, which are started when the first
+ * comes. Each byte is read once.
+ */
+import { closeSync, existsSync, fstatSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import type { FileDigest } from '../python/checks/check.js';
+import { digestFile } from './digest.js';
+import { openFile } from './trees.js';
+
+/** A thread takes longer to start than this takes to hash. */
+const SMALL_BYTES = 4 << 20;
+const MOST_THREADS = 8;
+
+export interface HashQuestion {
+  id: number;
+  path: string;
+  algorithm: string;
+}
+
+export type HashAnswer = { id: number; result: FileDigest | null } | { id: number; error: string };
+
+interface Waiting {
+  resolve: (result: FileDigest | null) => void;
+  reject: (error: Error) => void;
+}
+
+export class Hasher {
+  readonly #workers: Worker[] = [];
+  readonly #waiting = new Map<number, Waiting>();
+  #next = 0;
+
+  constructor(private readonly root: string) {}
+
+  hash(path: string, algorithm: string): Promise<FileDigest | null> {
+    const fd = openFile(this.root, path);
+    if (fd === null) return Promise.resolve(null);
+    const { size } = fstatSync(fd);
+    closeSync(fd);
+    if (size < SMALL_BYTES) return Promise.resolve(digestFile(this.root, path, algorithm));
+    const id = this.#next++;
+    const result = new Promise<FileDigest | null>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    this.#worker(id).postMessage({ id, path, algorithm } satisfies HashQuestion);
+    return result;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+  }
+
+  #worker(id: number): Worker {
+    const count = Math.min(availableParallelism(), MOST_THREADS);
+    if (this.#workers.length < count) this.#start();
+    return this.#workers[id % this.#workers.length]!;
+  }
+
+  #start(): void {
+    const built = fileURLToPath(new URL('./hash-worker.js', import.meta.url));
+    const script = existsSync(built) ? built : fileURLToPath(new URL('./hash-worker.ts', import.meta.url));
+    const worker = new Worker(script, { workerData: { root: this.root } });
+    worker.on('message', (answer: HashAnswer) => {
+      const waiting = this.#waiting.get(answer.id);
+      this.#waiting.delete(answer.id);
+      if ('error' in answer) waiting?.reject(new Error(answer.error));
+      else waiting?.resolve(answer.result && { ...answer.result, digest: Buffer.from(answer.result.digest) });
+    });
+    worker.on('error', (error) => {
+      for (const { reject } of this.#waiting.values()) reject(error);
+      this.#waiting.clear();
+    });
+    this.#workers.push(worker);
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * The environment's interpreter: does it start in the staged tree (a broken `.pth` or `sitecustomize` stops all of them), and
+ * what does it say of itself. Asked in the sandbox, since it runs what was installed.
+ */
+import { randomBytes } from 'node:crypto';
+import * as v from 'valibot';
+import type { Finding } from '../python/checks/check.js';
+import type { View } from './imports.js';
+import type { SandboxOutcome } from './sandbox.js';
+
+export const INTERPRETER_CHECK = 'interpreter';
+
+const answerSchema = v.object({
+  markers: v.record(v.string(), v.string()),
+  elsewhere: v.array(v.object({ name: v.string(), version: v.string() })),
+});
+export type InterpreterFacts = v.InferOutput<typeof answerSchema>;
+
+/** PEP 508's variables as `packaging` computes them; distributions that lie outside of the directory named. */
+const SCRIPT = `
+import json, os, platform, sys
+mark, root = sys.argv[1:]
+def dotted(v):
+    return "%d.%d.%d" % v[:3] + (v[3][0] + str(v[4]) if v[3] != "final" else "")
+markers = {
+    "os_name": os.name, "sys_platform": sys.platform, "platform_machine": platform.machine(),
+    "platform_python_implementation": platform.python_implementation(), "platform_release": platform.release(),
+    "platform_system": platform.system(), "platform_version": platform.version(),
+    "python_version": "%d.%d" % sys.version_info[:2], "python_full_version": platform.python_version(),
+    "implementation_name": sys.implementation.name, "implementation_version": dotted(sys.implementation.version),
+}
+elsewhere = []
+paths = [p for p in sys.path if os.path.isdir(p) and (os.path.realpath(p) + "/").find(root + "/") != 0]
+try:
+    from importlib.metadata import distributions
+    for d in distributions(path=paths):
+        if d.metadata["Name"] and d.version:
+            elsewhere.append({"name": d.metadata["Name"], "version": d.version})
+except ImportError:
+    pass
+print()
+print(mark + json.dumps({"markers": markers, "elsewhere": elsewhere}))
+`;
+
+export interface InterpreterOptions {
+  interpreter: string;
+  /** Of the tree that is judged. */
+  root: string;
+  run: (view: View, command: readonly string[]) => Promise<SandboxOutcome>;
+}
+
+export async function askInterpreter(
+  options: InterpreterOptions,
+): Promise<{ facts: InterpreterFacts | null; findings: Finding[] }> {
+  const after = await ask('after', options);
+  if (after.facts !== null) return { facts: after.facts, findings: [] };
+  const before = await ask('before', options);
+  if (before.facts === null) return { facts: null, findings: [] };
+  const message = `${options.interpreter} does not start any more: ${after.outcome.output || after.outcome.kind}`;
+  const finding = { severity: 'error', check: INTERPRETER_CHECK, path: '', message: oneLine(message) } as const;
+  return { facts: before.facts, findings: [finding] };
+}
+
+async function ask(
+  view: View,
+  { interpreter, root, run }: InterpreterOptions,
+): Promise<{ facts: InterpreterFacts | null; outcome: SandboxOutcome }> {
+  const mark = `siteswap-${randomBytes(16).toString('hex')} `;
+  const outcome = await run(view, [interpreter, '-I', '-c', SCRIPT, mark, root]);
+  const line = outcome.output.split('\n').find((each) => each.startsWith(mark));
+  if (line === undefined) return { facts: null, outcome };
+  const parsed = v.safeParse(answerSchema, JSON.parse(line.slice(mark.length)));
+  return { facts: parsed.success ? parsed.output : null, outcome };
+}
+
+/** The last line says what went wrong. */
+function oneLine(text: string): string {
+  const [first = '', ...others] = text.trim().split('\n');
+  const last = others.at(-1)?.trim();
+  return last ? `${first.split(': ')[0]}: ${last}` : first;
+}
