@@ -1,7 +1,7 @@
 /**
  * Runs the tests: `tsx test/run.ts [group…]`; without a group, all of them. Called by the npm scripts `test*` and `lint`.
  *
- * A group is a folder of `test/`. All files go to one run of node's test runner, so that there is one summary, and it is
+ * A group is a folder of `test/`. What tests start as processes is brought up to date first (helpers/built.ts). All files go to one run of node's test runner, so that there is one summary, and it is
  * the last thing printed when all is well. Afterwards nothing may be left: no mount, no process (found by a mark in its
  * environment). What is left is named, removed, and fails the run. The run has a temporary directory of its own (TMPDIR),
  * and only mounts in it are the run's: several can run at once.
@@ -13,19 +13,21 @@ import { chmodSync, closeSync, existsSync, mkdtempSync, openSync, readdirSync, r
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import './helpers/built.js';
 import { cleanUp, findLeftovers, RUN_MARK } from './helpers/leftovers.js';
 
+/** In the order in which they begin: what takes longest first, so that it does not run alone at the end. */
 const GROUPS = [
-  'lint',
   'native',
-  'unit',
-  'property',
-  'fake-kernel',
-  'cli',
-  'crash',
-  'conformance',
   'installers',
   'stress',
+  'conformance',
+  'crash',
+  'lint',
+  'cli',
+  'property',
+  'fake-kernel',
+  'unit',
 ] as const;
 const MOUNTING = new Set<string>(['crash', 'conformance', 'installers', 'stress']);
 const FILE_TIMEOUT_MS = 25 * 60_000;
@@ -55,7 +57,7 @@ function chooseGroups(wanted: string[]): string[] {
     console.error(`hint: groups are ${GROUPS.join(', ')}`);
     process.exit(2);
   }
-  const chosen = wanted.length > 0 ? wanted : [...GROUPS];
+  const chosen = GROUPS.filter((group) => wanted.length === 0 || wanted.includes(group));
   const problem = fuseProblem();
   if (problem === null || !chosen.some((group) => MOUNTING.has(group))) return chosen;
   if (process.env['SITESWAP_TEST_SKIP_FUSE'] !== '1') {
@@ -69,8 +71,8 @@ function chooseGroups(wanted: string[]): string[] {
 }
 
 function runNode(files: string[], mark: string, work: string): Promise<number> {
-  const options = ['--import', 'tsx', '--test', '--test-concurrency=2', `--test-timeout=${FILE_TIMEOUT_MS}`];
-  const child = spawn(process.execPath, [...options, ...files], {
+  const program = ['--import', 'tsx', 'test/helpers/run-files.ts', String(FILE_TIMEOUT_MS)];
+  const child = spawn(process.execPath, [...program, ...files], {
     stdio: ['ignore', 'inherit', 'inherit'],
     env: { ...process.env, [RUN_MARK]: mark, TMPDIR: work, NODE_OPTIONS: '' },
   });

@@ -1,11 +1,10 @@
-/** Runs the command line from the sources, as its own process, without colour. */
+/** Runs the command line as its own process, without colour. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
+import { SITESWAP } from '../helpers/built.js';
 
-const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 120_000;
 
 export interface Result {
   code: number | null;
@@ -14,7 +13,8 @@ export interface Result {
 }
 
 export async function siteswap(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Result> {
-  const child = spawn(process.execPath, ['--import', 'tsx', MAIN, ...args], {
+  const [node, ...words] = [...SITESWAP, ...args];
+  const child = spawn(node, words, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, DEBUG: '', NO_COLOR: '1', FORCE_COLOR: undefined, ...env },
     timeout: TIMEOUT_MS,

@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { listMounts } from '../../src/daemon/mountinfo.js';
 
 function run(command: string, ...args: string[]): { code: number | null; stdout: string; stderr: string } {
-  const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', timeout: 60_000 });
+  const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', timeout: 120_000 });
   return { code: status, stdout, stderr };
 }
 

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const FOLDER = fileURLToPath(new URL('.', import.meta.url));
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 5 * 60_000;
 
 /** Path → what there is to know of it; see `snapshot` in checklib.py. */
 export type Tree = Record<string, Record<string, unknown>>;

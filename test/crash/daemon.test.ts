@@ -19,7 +19,7 @@ test('the server dies: errors, never the old packages; commands say what to do; 
   kill(site.daemons().server);
   await site.untilNoDaemon();
   assert.ok(site.isMounted, 'a dead mount does not show the original by itself');
-  const read = await runProgram('cat', [join(site.dir, 'one.py')], { timeoutMs: 20_000 });
+  const read = await runProgram('cat', [join(site.dir, 'one.py')], { timeoutMs: 100_000 });
   assert.match(read.stderr, /not connected|connection abort/);
   for (const command of ['status', 'wait', 'begin', 'commit', 'abort', 'unmount']) {
     await site.fails([command, site.dir], 16, /does not answer/);
@@ -41,7 +41,7 @@ test('clean-stale-mounts ends the mount of a dead server, and no other', async (
   // Named, because tests beside this one have dead mounts of their own.
   const { status, stdout, stderr } = spawnSync('mount-scripts/clean-stale-mounts', [site.dir, other.dir], {
     encoding: 'utf8',
-    timeout: 60_000,
+    timeout: 100_000,
   });
   assert.equal(status, 0, stderr);
   assert.ok(stdout.includes(`removed: ${site.dir}\n`), stdout);
@@ -75,7 +75,7 @@ test('the keeper dies, then the server: nothing hangs, and --force ends it', asy
   kill(site.daemons().keeper);
   kill(site.daemons().server);
   await site.untilNoDaemon();
-  assert.notEqual((await runProgram('ls', [site.dir], { timeoutMs: 20_000 })).code, 0);
+  assert.notEqual((await runProgram('ls', [site.dir], { timeoutMs: 100_000 })).code, 0);
   await site.must('unmount', '--force', site.dir);
   assert.equal(await site.shell('cat one.py'), '1\n');
 });

@@ -31,7 +31,7 @@ for name in ['new/__init__.py', 'pkg/__init__.py', 'link']:
 
 /** The mount may end under its feet. */
 async function install({ dir }: MountedSite): Promise<void> {
-  await runProgram('python3', ['-c', INSTALL, dir], { timeoutMs: 20_000 });
+  await runProgram('python3', ['-c', INSTALL, dir], { timeoutMs: 100_000 });
 }
 
 /** Directories get a time of the commit's own, and files that stay keep theirs, which differ from test to test. */

@@ -3,9 +3,9 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Report } from '../checker/report.js';
+import { SITESWAP } from './built.js';
 import { runProgram, type RunResult } from './venv.js';
 
-const TSX = resolve('node_modules/.bin/tsx');
 const EXTRA_MS = 120_000;
 
 export async function checkPlain(seconds: number, ...flags: string[]): Promise<Report> {
@@ -40,12 +40,24 @@ async function inDirectory(work: (directory: string) => Promise<Report>): Promis
 }
 
 async function siteswap(args: string[], env: NodeJS.ProcessEnv): Promise<void> {
-  expectCode(await runProgram(TSX, [resolve('src/cli/main.ts'), ...args], { env }), [0]);
+  expectCode(await runProgram(SITESWAP[0], [SITESWAP[1], ...args], { env }), [0]);
 }
 
 async function check(directory: string, seconds: number, flags: string[]): Promise<Report> {
-  const args = [resolve('test/checker/main.ts'), '--directory', directory, '--seconds', String(seconds), '--json'];
-  const result = await runProgram(TSX, [...args, ...flags], { env: process.env, timeoutMs: seconds * 1000 + EXTRA_MS });
+  const args = [
+    '--import',
+    'tsx',
+    resolve('test/checker/main.ts'),
+    '--directory',
+    directory,
+    '--seconds',
+    String(seconds),
+    '--json',
+  ];
+  const result = await runProgram(process.execPath, [...args, ...flags], {
+    env: process.env,
+    timeoutMs: seconds * 1000 + EXTRA_MS,
+  });
   expectCode(result, [0, 1]);
   const report = JSON.parse(result.stdout) as Report;
   if (report.violations > 0 !== (result.code === 1)) throw new Error('the exit code does not fit the report');

@@ -9,10 +9,10 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 
 import { listMounts } from '../../src/daemon/mountinfo.js';
 import type { Counters, Feature, Pin } from '../../src/native/binding.js';
+import { testProgram } from './built.js';
 
 export interface HostOptions {
   directory: string;
@@ -41,8 +41,7 @@ export type FromHost =
   | { type: 'stopped'; reason: string }
   | { type: 'reply'; id: number; counters: Counters; pins: Pin[] };
 
-const HOST = fileURLToPath(new URL('./engine-host.ts', import.meta.url));
-const STEP_TIMEOUT_MS = 20_000;
+const STEP_TIMEOUT_MS = 100_000;
 
 export class EngineMount {
   readonly log: string[] = [];
@@ -68,8 +67,8 @@ export class EngineMount {
 
   static async open(options: Omit<HostOptions, 'disable'> & { disable?: readonly Feature[] }): Promise<EngineMount> {
     const text = JSON.stringify({ disable: [], ...options } satisfies HostOptions);
-    const execArgv = ['--import', import.meta.resolve('tsx')];
-    const mount = new EngineMount(options.directory, fork(HOST, [text], { execArgv, cwd: '/' }));
+    const host = fork(testProgram('engine-host'), [text], { execArgv: [], cwd: '/' });
+    const mount = new EngineMount(options.directory, host);
     try {
       const serving = await mount.wait((message) => message.type === 'serving', 'serving');
       assert.ok(serving.type === 'serving');
@@ -136,13 +135,13 @@ export class EngineMount {
       const timer = setTimeout(() => {
         problems.push('the host did not end by itself');
         this.host.kill('SIGKILL');
-      }, 5000);
+      }, STEP_TIMEOUT_MS);
       await ended;
       clearTimeout(timer);
     }
     if (this.host.exitCode !== 0) problems.push(`the host ended with ${this.host.exitCode ?? this.host.signalCode}`);
     if (listMounts().some(({ mountpoint }) => mountpoint === this.directory)) {
-      spawnSync('umount', ['-l', this.directory], { timeout: 10_000 });
+      spawnSync('umount', ['-l', this.directory], { timeout: STEP_TIMEOUT_MS });
     }
     return problems;
   }
@@ -150,7 +149,10 @@ export class EngineMount {
 
 /** Null, or what umount said. */
 async function unmount(directory: string, options: string[]): Promise<string | null> {
-  const child = spawn('umount', [...options, directory], { stdio: ['ignore', 'ignore', 'pipe'], timeout: 10_000 });
+  const child = spawn('umount', [...options, directory], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    timeout: STEP_TIMEOUT_MS,
+  });
   let text = '';
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
   const [code, signal] = (await once(child, 'close')) as [number | null, string | null];

@@ -10,21 +10,16 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { listMounts } from '../../src/daemon/mountinfo.js';
+import { ROOT, SITESWAP, testProgram } from './built.js';
 import { cleanUp } from './leftovers.js';
 import { until } from './mounted-venv.js';
 import { diffTrees, hashListing, listTree, type TreeListing } from './tree-hash.js';
 import { runProgram, type RunOptions, type RunResult } from './venv.js';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const LISTER = fileURLToPath(new URL('./list-tree.ts', import.meta.url));
-const CLI = join(ROOT, 'src/cli/main.ts');
-export const NODE_TSX: readonly string[] = [process.execPath, '--import', import.meta.resolve('tsx')];
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 120_000;
 
-/** The command line, as words for spawn. */
-export const SITESWAP: readonly string[] = [...NODE_TSX, CLI];
+export { SITESWAP } from './built.js';
 
 /** For `test(name, options, …)`: tests that mount run everywhere, unless one says that they can't. */
 export const needsFuse = { skip: process.env['SITESWAP_TEST_SKIP_FUSE'] === '1' && 'SITESWAP_TEST_SKIP_FUSE=1' };
@@ -69,7 +64,7 @@ export class MountedSite {
   try(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     const [node, ...words] = [...SITESWAP, ...args];
     const env = { ...process.env, DEBUG: '', NO_COLOR: '1', FORCE_COLOR: undefined, ...options.env };
-    return runProgram(node!, words, { cwd: ROOT, timeoutMs: TIMEOUT_MS, ...options, env });
+    return runProgram(node, words, { cwd: ROOT, timeoutMs: TIMEOUT_MS, ...options, env });
   }
 
   /** Must succeed; its standard output. */
@@ -101,7 +96,7 @@ export class MountedSite {
   }
 
   async listing(): Promise<TreeListing> {
-    const words = [...NODE_TSX.slice(1), LISTER, this.dir];
+    const words = [testProgram('list-tree'), this.dir];
     const { code, stdout, stderr } = await runProgram(process.execPath, words, { timeoutMs: TIMEOUT_MS });
     assert.equal(code, 0, stderr + this.serverLog());
     return new Map(JSON.parse(stdout) as [string, string][]);

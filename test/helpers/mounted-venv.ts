@@ -13,7 +13,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { listMounts } from '../../src/daemon/mountinfo.js';
 import {
   generationSchema,
@@ -22,16 +21,13 @@ import {
   type Status,
 } from '../../src/daemon/control-protocol.js';
 import * as v from 'valibot';
+import { ROOT, SITESWAP, testProgram } from './built.js';
 import { cleanUp } from './leftovers.js';
 import { diffTrees, listTree, type TreeListing } from './tree-hash.js';
 import { makeVenv, runProgram, type RunOptions, type RunResult, type Venv } from './venv.js';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const TSX = import.meta.resolve('tsx');
-const CLI = join(ROOT, 'src/cli/main.ts');
-const LISTER = fileURLToPath(new URL('./list-tree.ts', import.meta.url));
-const CLI_TIMEOUT_MS = 60_000;
-const GONE_TIMEOUT_MS = 10_000;
+const CLI_TIMEOUT_MS = 120_000;
+const GONE_TIMEOUT_MS = 60_000;
 
 export interface MountedVenvOptions {
   /** Options of `siteswap mount`. */
@@ -91,7 +87,8 @@ export class MountedVenv {
   }
 
   trySiteswap(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-    return runProgram(process.execPath, ['--import', TSX, CLI, ...args], {
+    const [node, ...words] = [...SITESWAP, ...args];
+    return runProgram(node, words, {
       cwd: ROOT,
       timeoutMs: CLI_TIMEOUT_MS,
       ...options,
@@ -116,7 +113,7 @@ export class MountedVenv {
 
   /** When no installer runs and no commit is pending. */
   async settle(): Promise<void> {
-    await this.siteswap('wait', this.site, '--timeout', '60');
+    await this.siteswap('wait', this.site, '--timeout', '110');
   }
 
   /** Runs a program of the environment, or one by its path; it must succeed. Its standard output. */
@@ -142,7 +139,8 @@ export class MountedVenv {
 
   /** Everything that a new process sees. */
   async listing(): Promise<TreeListing> {
-    const listed = await runProgram(process.execPath, ['--import', TSX, LISTER, this.site], { timeoutMs: 60_000 });
+    const words = [testProgram('list-tree'), this.site];
+    const listed = await runProgram(process.execPath, words, { timeoutMs: CLI_TIMEOUT_MS });
     assert.equal(listed.code, 0, listed.stderr);
     return new Map(JSON.parse(listed.stdout) as [string, string][]);
   }
@@ -216,7 +214,7 @@ export function killTree(pid: number): void {
 }
 
 /** Until `condition` holds; throws with `what` when it does not within the time. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>, ms = 20_000): Promise<void> {
+export async function until(what: string, condition: () => boolean | Promise<boolean>, ms = 100_000): Promise<void> {
   const deadline = Date.now() + ms;
   while (!(await condition())) {
     if (Date.now() > deadline) throw new Error(`waited too long until ${what}`);

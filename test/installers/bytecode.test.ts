@@ -11,7 +11,7 @@ import { diffTrees } from '../helpers/tree-hash.js';
 import { PIP_INSTALL, versionedWheel } from '../helpers/versioned-package.js';
 import { buildWheel } from '../helpers/wheel.js';
 
-const TIMEOUT_MS = 2 * 60_000;
+const TIMEOUT_MS = 10 * 60_000;
 
 /** Imports every module below site-packages that can be imported at all, and reads every byte. */
 const IMPORT_EVERYTHING = `

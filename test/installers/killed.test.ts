@@ -14,7 +14,7 @@ import { PIP_INSTALL, versionedWheel } from '../helpers/versioned-package.js';
 
 const POINTS = 25;
 const MODULES = 300;
-const TIMEOUT_MS = 5 * 60_000;
+const TIMEOUT_MS = 10 * 60_000;
 
 interface Run {
   cpuMs: number;

@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { mountedVenv, type MountedVenv } from '../helpers/mounted-venv.js';
 import { LivePython, PIP_INSTALL, versionedWheel } from '../helpers/versioned-package.js';
 
-const TIMEOUT_MS = 2 * 60_000;
+const TIMEOUT_MS = 10 * 60_000;
 
 function wheel(mounted: MountedVenv, version: string, serial: number): string {
   return versionedWheel(mounted.work, { version, serial });

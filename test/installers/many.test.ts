@@ -14,7 +14,7 @@ import { PIP_INSTALL } from '../helpers/versioned-package.js';
 import type { RunResult } from '../helpers/venv.js';
 import { buildWheel, type WheelOptions } from '../helpers/wheel.js';
 
-const TIMEOUT_MS = 4 * 60_000;
+const TIMEOUT_MS = 10 * 60_000;
 const EIGHT = Array.from({ length: 8 }, (_, i) => `many${i}`);
 
 function wheel(mounted: MountedVenv, name: string, more: Partial<WheelOptions> = {}): string {

@@ -16,7 +16,7 @@ ordinary "$PYTHON" -m venv "$WORK/home/venv"
 site=$(ordinary "$WORK/home/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 tree() { (cd "$site" && find . -printf '%P %m %U %G %T@ %i %l\\n' -type f -exec sha256sum {} + | sort); }
 pip() { ordinary timeout 100 "$WORK/home/venv/bin/python" -m pip --no-cache-dir "$@"; }
-version() { ordinary timeout 20 "$WORK/home/venv/bin/python" -c 'import demo; print(demo.VERSION)'; }
+version() { ordinary timeout 100 "$WORK/home/venv/bin/python" -c 'import demo; print(demo.VERSION)'; }
 
 tree >"$WORK/before"
 echo "mount: $(ordinary $SITESWAP mount "$site" 2>&1)"
@@ -24,7 +24,7 @@ pip install -q --no-index "$WORK/demo-1.0-py3-none-any.whl"
 echo "version: $(version)"
 pip install -q --no-index --upgrade "$WORK/demo-2.0-py3-none-any.whl"
 echo "version: $(version)"
-echo "owner: $(ordinary timeout 20 stat -c %u:%g "$site/demo/__init__.py")"
+echo "owner: $(ordinary timeout 100 stat -c %u:%g "$site/demo/__init__.py")"
 ordinary $SITESWAP log "$site" --json >"$WORK/home/log.json"
 echo "unmount: $(ordinary $SITESWAP unmount "$site" 2>&1)"
 grep -c "$site" /proc/self/mountinfo || true
@@ -32,7 +32,7 @@ tree >"$WORK/after"
 echo "mount again: $(ordinary $SITESWAP mount "$site" 2>&1)"
 echo "version: $(version)"
 kill -KILL "$(ordinary $SITESWAP status "$site" --json | "$NODE" -p 'JSON.parse(fs.readFileSync(0, "utf8")).serverPid')"
-ordinary timeout 20 ls "$site" >/dev/null 2>&1 || echo "dead: $?"
+ordinary timeout 100 ls "$site" >/dev/null 2>&1 || echo "dead: $?"
 echo "unmount: $(ordinary $SITESWAP unmount --force --purge "$site" 2>&1 | grep -v ^warning:)"
 ls -A "$(dirname "$site")"
 `;

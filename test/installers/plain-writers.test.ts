@@ -12,7 +12,7 @@ import { installFromIndex } from '../helpers/package-index.js';
 import { diffTrees } from '../helpers/tree-hash.js';
 import { versionedWheel } from '../helpers/versioned-package.js';
 
-const TIMEOUT_MS = 2 * 60_000;
+const TIMEOUT_MS = 10 * 60_000;
 const MODULES = 40;
 
 /** A package to be copied, as a directory and as an archive. */

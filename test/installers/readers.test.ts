@@ -8,7 +8,7 @@ import { mountedVenv, type MountedVenv, type MountedVenvOptions } from '../helpe
 import { PIP_INSTALL, Readers, SETUP_INSTALL, versionedSource, versionedWheel } from '../helpers/versioned-package.js';
 
 const VERSIONS = ['1.0.0', '2.0.0'] as const;
-const TIMEOUT_MS = 5 * 60_000;
+const TIMEOUT_MS = 10 * 60_000;
 
 type Install = (mounted: MountedVenv, serial: number) => Promise<void>;
 

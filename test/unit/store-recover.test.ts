@@ -4,19 +4,19 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { COMMIT_STEPS } from '../../src/txn/commit.js';
 import { StoreLayout } from '../../src/store/layout.js';
 import { TRANSACTION_SPAN } from '../../src/util/limits.js';
+import { testProgram } from '../helpers/built.js';
 import { openStore, temporaryDirectory, tree } from '../helpers/fake-store.js';
 
 const run = promisify(execFile);
-const script = fileURLToPath(new URL('../helpers/commit-and-crash.ts', import.meta.url));
+const script = testProgram('commit-and-crash');
 
 async function commitAndCrash(root: string, at: string, ...words: string[]): Promise<{ signal: unknown; out: string }> {
   try {
-    const { stdout } = await run(process.execPath, ['--import', 'tsx', script, root, ...words], {
+    const { stdout } = await run(process.execPath, [script, root, ...words], {
       env: { ...process.env, SITESWAP_CRASH_AT: at },
     });
     return { signal: null, out: stdout };
