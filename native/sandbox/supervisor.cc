@@ -230,7 +230,7 @@ class Supervisor {
     for (;;) {
       size_t left = 0;
       eachDescendant([&](const process::Stat& stat) { left += stat.pid == firstPid_ ? 0 : 1; });
-      if (left == 0 || nowMs() >= until || cancelled_) return left;
+      if (left == 0 || left > options_.processes || nowMs() >= until || cancelled_) return left;
       waitForEvents(10);
     }
   }

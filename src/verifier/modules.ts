@@ -49,12 +49,11 @@ function moduleOf(names: Names, root: string, path: string): string | null {
   // The last part is a file, or a directory whose contents are changes of their own.
   for (const part of parts.slice(0, Math.min(DEEPEST, parts.length - 1))) {
     const name = identifier(part);
-    if (name === null) return null;
+    // What is private in a namespace is imported by what is not; alone it may lack what others bring.
+    if (name === null || (module.length > 0 && name.startsWith('_'))) return null;
     module.push(name);
     directory = joinPath(directory, part);
-    const entries = names.of(directory);
-    if (entries === null) return null;
-    if ([...entries].some((entry) => moduleName(entry) === '__init__')) return module.join('.');
+    if (names.isPackage(directory)) return module.join('.');
   }
   return null;
 }
@@ -82,6 +81,7 @@ function identifier(name: string): string | null {
 class Names {
   readonly #tree: TreeReader;
   readonly #known = new Map<string, ReadonlySet<string> | null>();
+  readonly #packages = new Map<string, boolean>();
 
   constructor(tree: TreeReader) {
     this.#tree = tree;
@@ -96,5 +96,14 @@ class Names {
       this.#known.set(directory, names);
     }
     return names;
+  }
+
+  isPackage(directory: string): boolean {
+    let known = this.#packages.get(directory);
+    if (known === undefined) {
+      known = [...(this.of(directory) ?? [])].some((entry) => moduleName(entry) === '__init__');
+      this.#packages.set(directory, known);
+    }
+    return known;
   }
 }

@@ -71,6 +71,7 @@ test('namespace packages: the packages in them', () => {
       'google/protobuf/__init__.py',
       'google/cloud/storage/__init__.py',
       'google/cloud/storage/blob.py',
+      'google/cloud/_private/__init__.py',
       'ns/x.py',
     ]),
     ['google.cloud.storage', 'google.protobuf'],
