@@ -9,6 +9,7 @@ import { run } from './program.js';
 import { BIG_FILE, type Materials } from './stack.js';
 import { difference, rotated } from './statistics.js';
 import type { Place, Subject } from './subject.js';
+import { cpuSeconds, serversOf } from './servers.js';
 import type { Sample, Site, Work } from './works.js';
 
 export interface Measured extends Sample {
@@ -18,6 +19,8 @@ export interface Measured extends Sample {
   /** By opcode; null when the subject does not count. */
   requests: Record<string, number> | null;
   load: number;
+  /** Of the subject's server meanwhile; 0 when it has none. */
+  serverCpu: number;
 }
 
 export interface Failure {
@@ -26,10 +29,8 @@ export interface Failure {
   message: string;
 }
 
-type Say = (text: string) => void;
-
 /** The subject's own environment with its own copy of the tree, mounted. */
-export async function setUp(subject: Subject, work: string, materials: Materials): Promise<Site> {
+export async function setUp(subject: Subject, work: string, materials: Materials, withBigFile: boolean): Promise<Site> {
   const home = join(work, subject.name);
   const prefix = join(home, 'venv');
   mkdirSync(home, { recursive: true });
@@ -39,7 +40,7 @@ export async function setUp(subject: Subject, work: string, materials: Materials
   const tree = subject.tree(place);
   mkdirSync(tree, { recursive: true });
   await run(['cp', '-a', `${materials.stack.path}/.`, tree]);
-  await run(['cp', materials.bigFile, join(tree, BIG_FILE)]);
+  if (withBigFile) await run(['cp', materials.bigFile, join(tree, BIG_FILE)]);
   await subject.mount(place);
   const env = cleanEnvironment(prefix, join(work, 'home'));
   return { subject, place, materials, python: join(prefix, 'bin/python'), env };
@@ -66,12 +67,18 @@ export async function tearDown({ subject, place }: Site): Promise<void> {
   await subject.unmount(place);
 }
 
+export interface MeasureOptions {
+  rounds: number;
+  say: (text: string) => void;
+  stopping: () => boolean;
+  /** After each work: all samples so far. */
+  onProgress: (samples: readonly Measured[]) => void;
+}
+
 export async function measure(
   works: readonly Work[],
   sites: readonly Site[],
-  rounds: number,
-  say: Say,
-  stopping: () => boolean,
+  { rounds, say, stopping, onProgress }: MeasureOptions,
 ): Promise<{ samples: Measured[]; failures: Failure[] }> {
   const samples: Measured[] = [];
   const failures: Failure[] = [];
@@ -97,6 +104,7 @@ export async function measure(
     for (let round = 0; round < Math.min(rounds, work.mostRounds ?? rounds); ++round) {
       for (const site of rotated(sites, round)) await attempt(site, round);
     }
+    onProgress(samples);
   }
   return { samples, failures };
 }
@@ -105,7 +113,10 @@ async function once(work: Work, site: Site, round: number): Promise<Measured> {
   const { subject, place } = site;
   await work.before?.(site);
   const before = await subject.requests(place);
+  const servers = serversOf(place.site);
+  const cpuBefore = cpuSeconds(servers);
   const sample = await work.run(site, round);
+  const serverCpu = cpuSeconds(servers) - cpuBefore;
   const after = await subject.requests(place);
   await work.after?.(site);
   return {
@@ -115,5 +126,6 @@ async function once(work: Work, site: Site, round: number): Promise<Measured> {
     round,
     requests: before && after ? difference(before, after) : null,
     load: loadavg()[0]!,
+    serverCpu,
   };
 }

@@ -59,19 +59,22 @@ async function main(): Promise<number> {
   let outcome: { samples: Measured[]; failures: Failure[] } = { samples: [], failures: [] };
   let own: OwnResult[] = [];
   try {
-    if (chosen.works.length > 0) {
+    const works = usable(chosen.works, materials, chosen.missing);
+    if (works.length > 0) {
+      const withBigFile = works.some(({ needsBigFile }) => needsBigFile);
       for (const subject of chosen.subjects) {
         if (stopping) break;
         say(`setting up ${subject.name}`);
-        sites.push(await setUp(subject, work, materials));
+        sites.push(await setUp(subject, work, materials, withBigFile));
       }
-      outcome = await measure(
-        usable(chosen.works, materials, chosen.missing),
-        sites,
-        options.rounds,
+      outcome = await measure(works, sites, {
+        rounds: options.rounds,
         say,
-        () => stopping,
-      );
+        stopping: () => stopping,
+        onProgress: (samples) => {
+          if (options.json !== null) writeFileSync(options.json, JSON.stringify({ facts, stack, samples }, null, 1));
+        },
+      });
     }
   } finally {
     for (const site of sites) {
@@ -150,6 +153,11 @@ async function report(
   if (rows.length > 0) {
     print(`\nMedians of the plain directory, and ratios to them; in brackets quartiles (below 5 rounds: extremes)\n`);
     print(table(rows, names, TITLES));
+    print(
+      '\nThe same in CPU seconds, of the work and of what serves it: hardly changed by other load on the machine\n',
+    );
+    const cpu = samples.map((sample) => ({ ...sample, seconds: sample.cpu + sample.serverCpu }));
+    print(table(rowsOf(cpu, names), names, TITLES));
     print('\nRequests that siteswap got in one repetition (the last one)\n');
     for (const { work } of rows) {
       const last = samples.findLast((sample) => sample.work === work && sample.requests !== null);

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { ask } from '../../src/cli/target.js';
 import { measureCommit, type CommitCost } from './commit-cost.js';
 import { run, WORK } from './program.js';
+import { cpuSeconds } from './servers.js';
 import { CLI } from './siteswap-subject.js';
 import type { Materials } from './stack.js';
 import { duration } from './table.js';
@@ -124,20 +125,14 @@ async function memory(context: OwnContext): Promise<OwnResult[]> {
   return results;
 }
 
-/** User and system seconds of a process so far. */
-function cpuSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ').at(-1)!.split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
-}
-
 async function idle(context: OwnContext): Promise<OwnResult[]> {
   const tree = await treeOf(sizes(context)[0]!, context);
   const store = join(context.work, 'store-idle');
   const seconds = await mounted(tree, store, async () => {
     const { serverPid } = await ask(store, 'status', {});
-    const before = cpuSeconds(serverPid);
+    const before = cpuSeconds([serverPid]);
     await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
-    return cpuSeconds(serverPid) - before;
+    return cpuSeconds([serverPid]) - before;
   });
   rmSync(store, { recursive: true });
   const text = `${duration(seconds)} of CPU in ${IDLE_MS / 1000} s when nobody asks`;

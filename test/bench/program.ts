@@ -41,6 +41,8 @@ export function run(command: readonly string[], options: { env?: NodeJS.ProcessE
 
 const answerSchema = v.object({
   seconds: v.number(),
+  /** Of the work, user and system together. */
+  cpu: v.number(),
   count: v.optional(v.number()),
   bytes: v.optional(v.number()),
 });

@@ -7,22 +7,35 @@ of the environment where importing is the work. Time to start Python counts only
 import json
 import os
 import sys
-from time import perf_counter
+from resource import RUSAGE_CHILDREN, getrusage
+from time import perf_counter, process_time
 
 PAGE = 4096
 SMALL_BYTES = 256 * 1024
 MISSES = 100_000
 
 
-def finish(seconds, **more):
-    print(json.dumps({"seconds": seconds, **more}))
+class Timer:
+    """Seconds and CPU seconds since it was made, of this process and of the children that it has waited for."""
+
+    def __init__(self):
+        self.cpu = self.used()
+        self.began = perf_counter()
+
+    def used(self):
+        children = getrusage(RUSAGE_CHILDREN)
+        return process_time() + children.ru_utime + children.ru_stime
+
+    def finish(self, share=1, **more):
+        seconds = perf_counter() - self.began
+        print(json.dumps({"seconds": seconds / share, "cpu": (self.used() - self.cpu) / share, **more}))
 
 
 def import_stack(*names):
-    began = perf_counter()
+    timer = Timer()
     for name in names:
         __import__(name)
-    finish(perf_counter() - began, count=len(sys.modules))
+    timer.finish(count=len(sys.modules))
 
 
 def entries(top):
@@ -37,21 +50,21 @@ def entries(top):
 
 
 def walk(top):
-    began = perf_counter()
+    timer = Timer()
     count = 0
     for entry in entries(top):
         entry.stat(follow_symlinks=False)
         count += 1
-    finish(perf_counter() - began, count=count)
+    timer.finish(count=count)
 
 
 def scan(top):
     """What `git status` does: every known path is asked for, no directory is listed."""
     paths = [entry.path for entry in entries(top)]
-    began = perf_counter()
+    timer = Timer()
     for path in paths:
         os.lstat(path)
-    finish(perf_counter() - began, count=len(paths))
+    timer.finish(count=len(paths))
 
 
 def read_all(top):
@@ -61,14 +74,14 @@ def read_all(top):
         for entry in entries(top)
         if entry.is_file(follow_symlinks=False) and entry.stat().st_size <= SMALL_BYTES
     ]
-    began = perf_counter()
+    timer = Timer()
     size = 0
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         wanted = os.fstat(descriptor).st_size
         size += len(os.read(descriptor, wanted + 1))
         os.close(descriptor)
-    finish(perf_counter() - began, count=len(paths), bytes=size)
+    timer.finish(count=len(paths), bytes=size)
 
 
 def misses(top, token):
@@ -81,7 +94,7 @@ def misses(top, token):
             break
     passes = 10 if token == "again" else 1
     names = [f"{path}/no-{token}-{number}" for path in directories for number in range(MISSES // 1000)]
-    began = perf_counter()
+    timer = Timer()
     for _ in range(passes):
         for name in names:
             try:
@@ -89,26 +102,26 @@ def misses(top, token):
             except FileNotFoundError:
                 continue
             raise SystemExit(f"{name} exists")
-    finish(perf_counter() - began, count=len(names) * passes)
+    timer.finish(count=len(names) * passes)
 
 
 def read_big(path):
     buffer = bytearray(1 << 20)
-    began = perf_counter()
+    timer = Timer()
     with open(path, "rb", buffering=0) as file:
         size = 0
         while count := file.readinto(buffer):
             size += count
-    finish(perf_counter() - began, bytes=size)
+    timer.finish(bytes=size)
 
 
 def map_big(path):
     import mmap
 
     with open(path, "rb", buffering=0) as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
-        began = perf_counter()
+        timer = Timer()
         touched = len(mapped[::PAGE])
-        finish(perf_counter() - began, count=touched)
+        timer.finish(count=touched)
 
 
 def resident(*paths):
@@ -130,25 +143,32 @@ def resident(*paths):
             raise OSError(ctypes.get_errno(), "mincore")
         total += sum(page & 1 for page in pages.raw) * PAGE
         os.close(descriptor)
-    finish(0.0, bytes=total)
+    print(json.dumps({"seconds": total, "cpu": 0, "bytes": total}))
 
 
 def start(times, *command):
     """Whole processes, one after another: the seconds of one."""
-    began = perf_counter()
+    timer = Timer()
     for _ in range(int(times)):
         check(os.waitpid(os.posix_spawn(command[0], command, os.environ), 0))
-    finish((perf_counter() - began) / int(times))
+    timer.finish(share=int(times))
+
+
+def run(*command):
+    """One program, from its start to its exit."""
+    timer = Timer()
+    check(os.waitpid(os.posix_spawnp(command[0], command, os.environ), 0))
+    timer.finish()
 
 
 def together(times, *command):
     """So many processes at once, until the last one has ended."""
     silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-    began = perf_counter()
+    timer = Timer()
     pids = [os.posix_spawn(command[0], command, os.environ, file_actions=silent) for _ in range(int(times))]
     for pid in pids:
         check(os.waitpid(pid, 0))
-    finish(perf_counter() - began)
+    timer.finish()
 
 
 def check(ended):
@@ -157,16 +177,15 @@ def check(ended):
 
 
 def rename(directory):
-    """A directory to another name and back, after a first change has begun the transaction: milliseconds of one rename."""
+    """A directory to another name and back, after a first change has begun the transaction."""
     mark = os.path.join(os.path.dirname(directory), "bench-mark")
     with open(mark, "w"):
         pass
-    began = perf_counter()
+    timer = Timer()
     os.rename(directory, directory + "-renamed")
-    there = perf_counter()
+    timer.finish()
     os.rename(directory + "-renamed", directory)
     os.unlink(mark)
-    finish(there - began)
 
 
 def make_tree(top, entries):
@@ -177,19 +196,18 @@ def make_tree(top, entries):
             os.makedirs(directory)
             for number in range(99):
                 os.close(os.open(f"{directory}/module_{number}.py", os.O_WRONLY | os.O_CREAT, 0o644))
-    finish(0.0, count=int(entries))
 
 
 def fill(directory, files):
     """A new package. Waits for a line before it begins; says when it is done, and ends with standard input."""
     sys.stdin.readline()
-    began = perf_counter()
+    timer = Timer()
     os.mkdir(directory)
     content = b"x = 1\n" * 200
     for number in range(int(files)):
         with open(f"{directory}/module_{number}.py", "wb", buffering=0) as file:
             file.write(content)
-    finish(perf_counter() - began, count=int(files))
+    timer.finish(count=int(files))
     sys.stdout.flush()
     sys.stdin.read()
 
@@ -224,6 +242,7 @@ WORKS = {
     "read-big": read_big,
     "map-big": map_big,
     "resident": resident,
+    "run": run,
     "start": start,
     "together": together,
     "rename": rename,

@@ -108,7 +108,7 @@ test('options: defaults, --quick, and what is wrong is named', () => {
 });
 
 test('answer of work.py: the last line, checked', () => {
-  assert.deepEqual(parseAnswer('noise\n{"seconds": 1.5, "count": 3}\n'), { seconds: 1.5, count: 3 });
+  assert.deepEqual(parseAnswer('noise\n{"seconds": 1.5, "cpu": 1, "count": 3}\n'), { seconds: 1.5, cpu: 1, count: 3 });
   assert.throws(() => parseAnswer('{"count": 3}'));
   assert.throws(() => parseAnswer(''));
 });
