@@ -2,13 +2,24 @@
  * Makes virtual environments quickly, and runs their programs offline.
  *
  * `ensurepip` is most of the time of `-m venv` (measured on 2 CPUs: 3.7 s with it, 0.5 to 1 s this way after the first).
- * So an environment is made `--without-pip`, and the packages of a template that is made once per test process are
- * copied in: their RECORDs are relative and stay right; the scripts in bin/ get the new interpreter's path.
+ * So an environment is made `--without-pip`, and the packages of a template that is made once per test run (see
+ * makeTemplate) are copied in: their RECORDs are relative and stay right; the scripts in bin/ get the new interpreter's path.
  */
 import { execFile, execFileSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { RUN_MARK } from './leftovers.js';
 
 export interface Venv {
   prefix: string;
@@ -37,7 +48,9 @@ export interface RunResult {
 const RUN_TIMEOUT_MS = 120_000;
 const UNWANTED = /^(PYTHON|PIP_|UV_|VIRTUAL_ENV$|CONDA_|__PYVENV)/;
 
-let template: Venv | null = null;
+type Template = Pick<Venv, 'prefix' | 'sitePackages'>;
+
+let template: Template | null = null;
 
 export function makeVenv(prefix: string, { pip = true }: { pip?: boolean } = {}): Venv {
   const venv = createBare(resolve(prefix));
@@ -53,11 +66,23 @@ export function makeVenv(prefix: string, { pip = true }: { pip?: boolean } = {})
   return venv;
 }
 
-function makeTemplate(): Venv {
+/**
+ * In a run of test/run.ts, which has a temporary directory of its own, the first test file that needs it leaves it there
+ * for the others; the rename is what makes it theirs, so that nobody copies half of one. By hand it is gone at the end.
+ */
+function makeTemplate(): Template {
+  const shared = process.env[RUN_MARK] === undefined ? null : join(tmpdir(), 'venv-template.json');
+  if (shared !== null && existsSync(shared)) {
+    return JSON.parse(readFileSync(shared, 'utf8')) as Template;
+  }
   const folder = mkdtempSync(join(tmpdir(), 'siteswap-venv-template-'));
-  process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
   const venv = createBare(join(folder, 'venv'));
   execFileSync(venv.python, ['-m', 'ensurepip', '--upgrade', '--default-pip'], { env: venv.env, stdio: 'pipe' });
+  if (shared === null) process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+  else {
+    writeFileSync(join(folder, 'made'), JSON.stringify({ prefix: venv.prefix, sitePackages: venv.sitePackages }));
+    renameSync(join(folder, 'made'), shared);
+  }
   return venv;
 }
 
