@@ -17,6 +17,6 @@ if (error || status !== 0) throw new Error(`mount-scripts/build-ts failed: ${err
 export const SITESWAP: readonly [string, string] = [process.execPath, join(ROOT, 'dist/cli/main.js')];
 
 /** The compiled form of a program in this folder. */
-export function testProgram(name: 'commit-and-crash' | 'engine-host' | 'list-tree'): string {
+export function testProgram(name: 'commit-and-crash' | 'engine-host' | 'list-tree' | 'run-sandboxed'): string {
   return join(ROOT, 'test/build/test/helpers', `${name}.js`);
 }

@@ -17,19 +17,19 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import {
   runSandboxed,
   sandboxCapabilities,
   type SandboxOptions,
   type SandboxOutcome,
 } from '../../src/verifier/sandbox.js';
+import { testProgram } from '../helpers/built.js';
 import { ORDINARY_UID, ordinaryPython, ordinaryUserProblem } from '../helpers/private-namespace.js';
 import { runProgram } from '../helpers/venv.js';
 
 const MB = 1 << 20;
 const LIMITS = { timeMs: 20_000, memoryBytes: 512 * MB, processes: 16, outputBytes: 20_000 };
-const RUNNER = fileURLToPath(new URL('../helpers/run-sandboxed.ts', import.meta.url));
+const RUNNER = testProgram('run-sandboxed');
 
 const work = mkdtempSync(join(realpathSync(tmpdir()), 'siteswap-sandbox-test-'));
 chmodSync(work, 0o777);
@@ -69,7 +69,7 @@ function optionsFor(setting: Setting, command: string[], { env, ...limits }: Wis
 async function run(setting: Setting, command: string[], wish: Wish = {}): Promise<SandboxOutcome> {
   const options = optionsFor(setting, command, wish);
   if (setting.prefix.length === 0) return runSandboxed(options);
-  const [program, ...args] = [...setting.prefix, process.execPath, '--import', 'tsx', RUNNER, JSON.stringify(options)];
+  const [program, ...args] = [...setting.prefix, process.execPath, RUNNER, JSON.stringify(options)];
   const { stdout, stderr } = await runProgram(program, args, {
     env: { ...process.env, TMPDIR: work },
     timeoutMs: 60_000,
@@ -266,7 +266,7 @@ for _ in range(3):
 open('file', 'w').write('x')
 time.sleep(1000)`;
         const options = optionsFor(setting, [python, '-c', script], { env: { MARK: mark } });
-        const [program, ...args] = [...setting.prefix, process.execPath, '--import', 'tsx', RUNNER];
+        const [program, ...args] = [...setting.prefix, process.execPath, RUNNER];
         const wrapper = spawn(program, [...args, JSON.stringify(options)], {
           env: { ...process.env, TMPDIR: work },
           stdio: ['ignore', 'ignore', 'pipe'],
