@@ -1,6 +1,6 @@
 /** A plain directory as the checks see a tree (src/python/distributions.ts: paths are latin1). */
 import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, readdirSync, readFileSync, type Dirent } from 'node:fs';
+import { createReadStream, existsSync, lstatSync, readdirSync, readFileSync, type Dirent } from 'node:fs';
 import { resolve } from 'node:path';
 import type { ChangedPath, CheckInput } from '../../src/python/checks/input.js';
 import { joinPath, type TreeReader } from '../../src/python/distributions.js';
@@ -13,7 +13,9 @@ export function directoryTree(root: string): TreeReader {
       const entries = orNull(() => readdirSync(at(root, path), { withFileTypes: true, encoding: 'latin1' as 'utf8' }));
       return entries && entries.map((entry) => ({ name: entry.name, type: typeOf(entry) }));
     },
-    read: (path) => Promise.resolve(orNull(() => readFileSync(at(root, path)))),
+    // A link is followed no further than the verifier does.
+    read: (path) =>
+      Promise.resolve(orNull(() => (lstatSync(at(root, path)).isFile() ? readFileSync(at(root, path)) : null))),
   };
 }
 

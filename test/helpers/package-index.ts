@@ -10,9 +10,9 @@ function environment(): NodeJS.ProcessEnv {
   return { ...Object.fromEntries(kept), PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_ROOT_USER_ACTION: 'ignore' };
 }
 
-function pip(args: readonly string[]): Promise<boolean> {
+function pip(args: readonly string[], python = 'python3'): Promise<boolean> {
   const quick = ['--retries', '1', '--timeout', '20'];
-  return runProgram('python3', ['-m', 'pip', ...args, ...quick], { env: environment(), timeoutMs: TIMEOUT_MS }).then(
+  return runProgram(python, ['-m', 'pip', ...args, ...quick], { env: environment(), timeoutMs: TIMEOUT_MS }).then(
     ({ code }) => code === 0,
     () => false,
   );
@@ -32,4 +32,9 @@ export async function downloadFromIndex(work: string, requirements: readonly str
     if (!(await pip(['download', '--quiet', '--only-binary', ':all:', '--dest', folder, requirement]))) return null;
   }
   return folder;
+}
+
+/** Wheels of these requirements with all that they need, into the environment of `python`; false when no index has them. */
+export function installWheels(python: string, requirements: readonly string[]): Promise<boolean> {
+  return pip(['install', '--quiet', '--only-binary', ':all:', ...requirements], python);
 }

@@ -139,6 +139,17 @@ test('record: pip, uv and others; editable installs', async () => {
   }
 });
 
+test('links to a cache outside of the tree (uv --link-mode=symlink) are taken as they are', async () => {
+  const real = memoryTree(foo);
+  const linked = {
+    list: (path: string) =>
+      real.list(path)?.map(({ name, type }) => ({ name, type: type === 'file' ? 'symlink' : type })) ?? null,
+    read: () => Promise.resolve(null),
+  };
+  const input = checkInput({}, foo);
+  assert.deepEqual((await verify({ ...input, after: linked, hash: () => Promise.resolve(null) })).findings, []);
+});
+
 test('metadata: missing, or lacking its fields', async () => {
   const file = `${INFO}/METADATA`;
   const as = async (text: string): Promise<string[]> => saidOf({}, { [file]: text, [`${INFO}/RECORD`]: `${file},,\n` });

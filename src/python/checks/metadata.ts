@@ -22,6 +22,8 @@ async function checkOne(touched: TouchedMetadata, { after }: CheckContext): Prom
   ];
   const bytes = await after.read(file);
   if (bytes === null) {
+    // uv can link all files to its cache, which lies outside of the tree.
+    if (after.typeOf(file) === 'symlink') return [];
     // What an uninstall leaves behind is for `orphan-metadata`.
     const left = !written && !after.has(joinPath(path, 'RECORD'));
     return left ? [] : finding('error', `${shown(path)} has no ${METADATA_FILE[kind]}`);
