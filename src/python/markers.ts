@@ -12,6 +12,8 @@ export type Marker =
 /** Values of the variables, `extra` included. */
 export type MarkerEnvironment = Readonly<Record<string, string>>;
 
+/** Parsing and evaluating recurse; metadata is anybody's. */
+const MOST_PARENTHESES = 100;
 const TOKEN = /\s*(?:(\(|\))|"([^"]*)"|'([^']*)'|(===|==|~=|!=|<=|>=|<|>)|(not\s+in\b)|([A-Za-z_][A-Za-z0-9_.]*))/y;
 /** Names of before PEP 508. */
 const OLD_NAMES: Record<string, string> = {
@@ -28,7 +30,7 @@ type Token = { kind: 'paren' | 'string' | 'operator' | 'word'; text: string };
 /** Null when malformed. */
 export function parseMarker(text: string): Marker | null {
   const tokens = tokenize(text);
-  if (!tokens) return null;
+  if (!tokens || tokens.filter(({ kind }) => kind === 'paren').length > MOST_PARENTHESES) return null;
   let at = 0;
   const take = (kind: Token['kind'], wanted?: string): string | null => {
     const token = tokens[at];

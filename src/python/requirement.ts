@@ -25,7 +25,8 @@ const REQUIREMENT =
 
 /** Null when malformed. */
 export function parseRequirement(text: string): Requirement | null {
-  const match = REQUIREMENT.exec(text);
+  // One blank for each run of them: the pattern would try every way to share them out.
+  const match = REQUIREMENT.exec(text.replace(/\s+/g, ' '));
   if (!match) return null;
   const [, project = '', extras = '', url, urlMarker, versions = '', versionMarker] = match;
   const markerText = urlMarker ?? versionMarker;

@@ -65,6 +65,13 @@ test('requirements', () => {
     assert.equal(parseRequirement(text), null, text);
 });
 
+test('hostile metadata is malformed, at once', () => {
+  assert.equal(parseRequirement(`a${' '.repeat(200_000)}@`), null);
+  assert.equal(parseRequirement(`a ; ${'('.repeat(200_000)}`), null);
+  assert.equal(parseRequirement(`a ; ${'('.repeat(20_000)}os_name == "x"${')'.repeat(20_000)}`), null);
+  assert.equal(parseRequirement(`${'a.'.repeat(100_000)};`), null);
+});
+
 test('requires.txt', () => {
   const text = 'six>=1.5\n\n[:python_version < "3"]\nfutures\n\n[security]\na\n[x:os_name == "nt"]\nb>1\n';
   const requires = requiresOfEggInfo(text);

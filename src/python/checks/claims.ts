@@ -56,7 +56,7 @@ function located(rows: readonly RecordRow[], base: string): Pick<Claims, 'files'
   const outside: string[] = [];
   for (const row of rows) {
     const path = posix.normalize(row.path.startsWith('/') ? row.path : joinPath(base, row.path));
-    if (path.startsWith('/') || path.startsWith('../')) outside.push(path);
+    if (path.startsWith('/') || path === '..' || path.startsWith('../')) outside.push(path);
     else files.set(path, row);
   }
   return { files, outside };
