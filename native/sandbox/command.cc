@@ -112,6 +112,12 @@ void connectStandardFiles(int output) {
   need(dup2(output, STDOUT_FILENO) >= 0 && dup2(output, STDERR_FILENO) >= 0, "output");
 }
 
+void closeOthersOnExec() {
+  if (syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 4 /* CLOSE_RANGE_CLOEXEC, Linux 5.11 */) == 0) return;
+  // Ours are so already, and so are those of who started us, if it is Node.
+  for (int fd = STDERR_FILENO + 1; fd < static_cast<int>(kOpenFiles); ++fd) fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
 }  // namespace
 
 void becomeCommand(const Options& options, const Scratch& scratch, int output, int report, size_t threadsLimit) {
@@ -129,15 +135,13 @@ void becomeCommand(const Options& options, const Scratch& scratch, int output, i
     need(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no new privileges");
     const int landlock = restrictWriting();
     need(landlock >= 0, "Landlock");
-    // All others close by themselves when it is executed, this one too: its end says nothing then, the exit of CMD
-    // does.
-    need(syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 4 /* CLOSE_RANGE_CLOEXEC */) == 0 || errno == EINVAL,
-         "close_range");
+    // `report` too: from the exec on, only CMD's end says anything.
+    closeOthersOnExec();
     sendMessage(report, Message(Message::Kind::kConfined, landlock));
 
-    // PATH, HOME and all others are CMD's own from here on.
     const std::vector<char*> arguments = pointersTo(options.command);
     const std::vector<char*> environment = pointersTo(options.environment);
+    // The program is looked for in CMD's PATH, not in ours.
     environ = const_cast<char**>(environment.data());
     execvpe(arguments[0], arguments.data(), environment.data());
     need(false, arguments[0]);

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <csignal>
 #include <cstring>
@@ -42,7 +43,11 @@ bool isZombie(const process::Stat& stat) {
 // By a descriptor, and looked at once more: the number may be another process's by now.
 void endProcess(const process::Stat& stat) {
   const sys::UniqueFd pidfd(process::openPidfd(stat.pid));
-  if (!pidfd) return;
+  if (!pidfd) {
+    // A container's filter of system calls may be older than this one.
+    if (errno == EPERM || errno == ENOSYS) kill(stat.pid, SIGKILL);
+    return;
+  }
   const auto again = process::readStat(stat.pid);
   if (again && again->startTicks == stat.startTicks) syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
 }
