@@ -9,6 +9,7 @@
 #include "addon_engine.h"
 #include "fuse/mount.h"
 #include "overlay/scan.h"
+#include "process/exit_events.h"
 #include "process/process.h"
 
 namespace siteswap::addon {
@@ -70,6 +71,10 @@ Napi::Value syncFilesystem(const Napi::CallbackInfo& info) {
   return runAsync(
       info.Env(), "syncfs", [fd] { return ::syncfs(fd) == 0 ? 0 : errno; },
       [](Napi::Env env) { return env.Undefined(); });
+}
+
+Napi::Value hasExitEvents(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), process::ExitEvents::open() != nullptr);
 }
 
 Napi::Value hasPidfdInfo(const Napi::CallbackInfo& info) {
@@ -189,6 +194,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("peerCredentials", peerCredentials);
   add("syncFilesystem", syncFilesystem);
   add("hasPidfdInfo", hasPidfdInfo);
+  add("hasExitEvents", hasExitEvents);
   add("scanLower", scanLower);
   add("checkLower", checkLower);
   add("checkManifest", checkManifest);

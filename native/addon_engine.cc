@@ -145,6 +145,7 @@ class Engine : public Napi::ObjectWrap<Engine> {
     }
     if (fields.failed()) return;
     options.disablePidfdInfo = core_->isDisabled("pidfd-info");
+    options.disableExitEvents = core_->isDisabled("exit-events");
     core_->queue = std::make_shared<EventQueue>(env, info[1].As<Napi::Function>());
     core_->overlay = std::make_unique<Overlay>(options, eventsTo(core_->queue));
     if (const std::string error = core_->overlay->load(); !error.empty()) {
@@ -196,8 +197,10 @@ class Engine : public Napi::ObjectWrap<Engine> {
     core_->session = std::make_unique<fuse::Session>(std::move(options), *core_->overlay);
     core_->overlay->attach(core_->session.get());
     const bool withPidfdInfo = process::hasPidfdInfo() && !core_->isDisabled("pidfd-info");
-    core_->session->start([queue, deferred, settled, withPidfdInfo](const fuse::Negotiated& n) {
-      queue->post([n, deferred, settled, withPidfdInfo](Napi::Env e, Napi::Function) {
+    // Listened to only where it is needed.
+    const bool withExitEvents = core_->overlay->hasExitEvents();
+    core_->session->start([queue, deferred, settled, withPidfdInfo, withExitEvents](const fuse::Negotiated& n) {
+      queue->post([n, deferred, settled, withPidfdInfo, withExitEvents](Napi::Env e, Napi::Function) {
         *settled = true;
         Napi::Object session = Napi::Object::New(e);
         session.Set("minor", n.minor);
@@ -209,6 +212,7 @@ class Engine : public Napi::ObjectWrap<Engine> {
         add(n.noOpen, "no-open");
         add(n.resend, "resend");
         add(withPidfdInfo, "pidfd-info");
+        add(withExitEvents, "exit-events");
         add(n.readdirplus, "readdirplus");
         session.Set("features", features);
         deferred->Resolve(session);

@@ -53,7 +53,7 @@ Overlay::Overlay(OverlayOptions options, OverlayEvents events)
       numbers_(options_.firstIno, options_.inoCount),
       backing_(options_.lowerFd, options_.layersDir),
       maxMtimeNs_(options_.maxMtimeNs),
-      processes_({options_.disablePidfdInfo, events_.log}) {}
+      processes_({options_.disablePidfdInfo, options_.disableExitEvents, events_.log}) {}
 
 Overlay::~Overlay() = default;
 

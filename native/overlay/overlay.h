@@ -46,6 +46,7 @@ struct OverlayOptions {
   PinPolicy pin = PinPolicy::kProcess;
   int64_t leaseSeconds = 0;
   bool disablePidfdInfo = false;
+  bool disableExitEvents = false;
 };
 
 // What JavaScript is told. Called from any thread, without locks.
@@ -122,6 +123,7 @@ class Overlay : public fuse::Operations {
   std::vector<PinInfo> pins();
   uint64_t committedViewEvents() const { return committedViewEvents_; }
   uint64_t parkedCount();
+  bool hasExitEvents() const { return processes_.hasExitEvents(); }
 
   struct PathNode {
     NodeAttributes attributes{};

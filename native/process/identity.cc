@@ -105,7 +105,7 @@ std::vector<RunningProgram> orphanedForks() {
 }
 
 struct ProcessTable::State {
-  explicit State(Options given) : options(std::move(given)), watcher(options.disablePidfdInfo, options.log) {}
+  explicit State(Options given) : options(std::move(given)), watcher(options) {}
 
   // Opens and proves the process; null when there is none. `raced` is set when it is worth another try.
   ProcessPtr identify(pid_t pid, bool& raced);
@@ -256,6 +256,10 @@ ProcessPtr ProcessTable::ofPid(pid_t pid) {
 
 void ProcessTable::watchEnd(const ProcessPtr& process, std::function<void()> onEnd) {
   state_->watcher.watchEnd(process, std::move(onEnd));
+}
+
+bool ProcessTable::hasExitEvents() const {
+  return state_->watcher.hasExitEvents();
 }
 
 void ProcessTable::watchExit(const ProcessPtr& process, int patienceMs, std::function<void(ExitStatus)> onExit) {

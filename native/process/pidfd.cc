@@ -28,26 +28,21 @@ constexpr unsigned long kPidfdGetInfo = _IOWR(0xFF, 11, PidfdInfo);
 
 constexpr int kProbeExitCode = 7;
 
-// The kernels 6.13 and 6.14 have the ioctl without the exit status, so it is tried on a child that was reaped.
+}  // namespace
+
 // No exit signal: the host process (Node) must not see a SIGCHLD for a child that is not its own. A raw system call:
 // the C library's clone() wants a stack, and its fork() sends the signal and runs handlers.
-bool probePidfdInfo() {
-  int pidfd = -1;
-  long pid = syscall(SYS_clone, CLONE_PIDFD, nullptr, &pidfd, nullptr, nullptr);
+pid_t startAndReapChild(int* pidfd) {
+  const long pid = syscall(SYS_clone, pidfd != nullptr ? CLONE_PIDFD : 0, nullptr, pidfd, nullptr, nullptr);
   if (pid == 0) {
     syscall(SYS_exit_group, kProbeExitCode);
     __builtin_unreachable();
   }
-  if (pid < 0) return false;
   int status = 0;
-  while (waitpid(static_cast<pid_t>(pid), &status, __WALL) < 0 && errno == EINTR) {
+  while (pid > 0 && waitpid(static_cast<pid_t>(pid), &status, __WALL) < 0 && errno == EINTR) {
   }
-  auto reported = reapedStatus(pidfd);
-  close(pidfd);
-  return reported && reported->exitCode == kProbeExitCode;
+  return static_cast<pid_t>(pid);
 }
-
-}  // namespace
 
 int openPidfd(pid_t pid) {
   return static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
@@ -79,6 +74,19 @@ ExitStatus decodeStatus(int status) {
   }
   return decoded;
 }
+
+namespace {
+
+// The kernels 6.13 and 6.14 have the ioctl without the exit status, so it is tried on a child that was reaped.
+bool probePidfdInfo() {
+  int pidfd = -1;
+  if (startAndReapChild(&pidfd) < 0) return false;
+  const auto reported = reapedStatus(pidfd);
+  close(pidfd);
+  return reported && reported->exitCode == kProbeExitCode;
+}
+
+}  // namespace
 
 bool hasPidfdInfo() {
   static const bool known = probePidfdInfo();

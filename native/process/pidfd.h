@@ -11,6 +11,8 @@ namespace siteswap::process {
 
 // Close-on-exec. -1 and errno: ESRCH when there is no such process, EINVAL or ENOENT when `pid` is a mere thread.
 int openPidfd(pid_t pid);
+// A child that ends at once, reaped: what kernels tell of it is how they are probed. Its pid, or -1.
+pid_t startAndReapChild(int* pidfd);
 // Has the process ended? A zombie counts, and a whole thread group is meant.
 bool hasEnded(int pidfd);
 // Is its number still its own, so that /proc/<pid> speaks of it? A zombie's is.

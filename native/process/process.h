@@ -63,6 +63,7 @@ class ProcessTable {
  public:
   struct Options {
     bool disablePidfdInfo = false;
+    bool disableExitEvents = false;
     std::function<void(const std::string&)> log;
   };
   explicit ProcessTable(Options options);
@@ -78,8 +79,11 @@ class ProcessTable {
   // called at any time, also when it has already ended. The Process is kept alive until then.
   void watchEnd(const ProcessPtr& process, std::function<void()> onEnd);
   // As above but waits until it was reaped (POLLHUP) for up to `patienceMs` after its end, to learn its exit status:
-  // PIDFD_GET_INFO with PIDFD_INFO_EXIT (Linux 6.15), else field exit_code of /proc/<pid>/stat while it is a zombie.
+  // PIDFD_GET_INFO with PIDFD_INFO_EXIT (Linux 6.15), else the process connector (see exit_events.h), else field
+  // exit_code of /proc/<pid>/stat while it is a zombie.
   void watchExit(const ProcessPtr& process, int patienceMs, std::function<void(ExitStatus)> onExit);
+  // It listens to the process connector.
+  bool hasExitEvents() const;
 
  private:
   struct State;

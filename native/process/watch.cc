@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "process/pidfd.h"
 #include "process/proc_files.h"
@@ -32,14 +33,20 @@ std::optional<ExitStatus> zombieStatus(const Process& process) {
 
 }  // namespace
 
-Watcher::Watcher(bool disablePidfdInfo, std::function<void(const std::string&)> log)
-    : disablePidfdInfo_(disablePidfdInfo), log_(std::move(log)) {
+Watcher::Watcher(const ProcessTable::Options& options)
+    : disablePidfdInfo_(options.disablePidfdInfo || !hasPidfdInfo()),
+      exitEvents_(disablePidfdInfo_ && !options.disableExitEvents ? ExitEvents::open() : nullptr),
+      log_(options.log) {
   epollFd_ = epoll_create1(EPOLL_CLOEXEC);
   wakeFd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   epoll_event wake{.events = EPOLLIN, .data = {.fd = wakeFd_}};
   if (epollFd_ < 0 || wakeFd_ < 0 || epoll_ctl(epollFd_, EPOLL_CTL_ADD, wakeFd_, &wake) != 0) {
     std::fprintf(stderr, "siteswap: can't watch processes: %s\n", std::strerror(errno));
     std::abort();
+  }
+  if (exitEvents_) {
+    epoll_event wanted{.events = EPOLLIN, .data = {.fd = exitEvents_->fd()}};
+    epoll_ctl(epollFd_, EPOLL_CTL_ADD, exitEvents_->fd(), &wanted);
   }
   // Signals are for the host program's own threads.
   sigset_t all, before;
@@ -90,7 +97,12 @@ void Watcher::run() {
       if (stopping_) return;
     }
     for (int i = 0; i < count; i++) {
-      if (events[i].data.fd != wakeFd_) onEvent(events[i].data.fd, (events[i].events & EPOLLHUP) != 0);
+      const int fd = events[i].data.fd;
+      if (exitEvents_ && fd == exitEvents_->fd()) {
+        onExitEvents();
+      } else if (fd != wakeFd_) {
+        onEvent(fd, (events[i].events & EPOLLHUP) != 0);
+      }
     }
     onDeadlines();
   }
@@ -107,39 +119,43 @@ int Watcher::timeoutMs() {
   return static_cast<int>(std::clamp<decltype(left)>(left, 0, INT_MAX));
 }
 
-bool Watcher::learnStatus(const Process& process, bool reaped, ExitStatus& status) const {
+bool Watcher::learnStatus(const Entry& entry, bool reaped, ExitStatus& status) const {
+  const Process& process = *entry.process;
+  if (entry.told) return status = *entry.told, true;
   if (!reaped) {
     if (auto known = zombieStatus(process)) return status = *known, true;
     reaped = !holdsNumber(process.pidfd);  // since the event; and kernels before 6.9 have no POLLHUP
   }
   if (!reaped) return false;
+  if (disablePidfdInfo_) return exitEvents_ == nullptr;  // its event comes just after its end, or was lost
   // With no status after the reaping there will never be one.
-  if (!disablePidfdInfo_) {
-    if (auto known = reapedStatus(process.pidfd)) status = *known;
-  }
+  if (auto known = reapedStatus(process.pidfd)) status = *known;
   return true;
+}
+
+void Watcher::stopWaitingFor(int pidfd) {
+  epoll_ctl(epollFd_, EPOLL_CTL_DEL, pidfd, nullptr);
 }
 
 // `pidfd` is a zombie's or a reaped process's.
 void Watcher::onEvent(int pidfd, bool reaped) {
-  ProcessPtr process;
   std::vector<std::function<void()>> ends;
   {
     std::lock_guard guard(lock_);
     auto found = entries_.find(pidfd);
     if (found == entries_.end()) return;
-    process = found->second.process;
     ends.swap(found->second.ends);
   }
   for (auto& onEnd : ends) onEnd();
 
   ExitStatus status;
-  bool known = learnStatus(*process, reaped, status);
   std::vector<ExitWatch> exits;
   {
     std::lock_guard guard(lock_);
-    Entry& entry = entries_.at(pidfd);
-    if (known) {
+    const auto found = entries_.find(pidfd);
+    if (found == entries_.end()) return;
+    Entry& entry = found->second;
+    if (learnStatus(entry, reaped, status)) {
       exits.swap(entry.exits);
     } else {
       auto now = Clock::now();
@@ -150,22 +166,54 @@ void Watcher::onEvent(int pidfd, bool reaped) {
       }
     }
     if (entry.exits.empty() && entry.ends.empty()) {
-      epoll_ctl(epollFd_, EPOLL_CTL_DEL, pidfd, nullptr);
-      entries_.erase(pidfd);
+      stopWaitingFor(pidfd);
+      entries_.erase(found);
     } else if (entry.ends.empty()) {
-      // POLLIN would be reported for ever; POLLHUP is reported unasked.
-      epoll_event wanted{.events = 0, .data = {.fd = pidfd}};
-      epoll_ctl(epollFd_, EPOLL_CTL_MOD, pidfd, &wanted);
+      if (reaped) {
+        stopWaitingFor(pidfd);  // POLLHUP would be reported for ever
+      } else {
+        // POLLIN would be; POLLHUP is reported unasked.
+        epoll_event wanted{.events = 0, .data = {.fd = pidfd}};
+        epoll_ctl(epollFd_, EPOLL_CTL_MOD, pidfd, &wanted);
+      }
     }
   }
   for (auto& watch : exits) watch.onExit(status);
+}
+
+void Watcher::onExitEvents() {
+  std::vector<std::pair<ExitStatus, std::vector<ExitWatch>>> due;
+  {
+    std::lock_guard guard(lock_);
+    exitEvents_->drain([&](pid_t pid, ExitStatus status) {
+      for (auto& [pidfd, entry] : entries_) {
+        // The number is its own until it is reaped, and its event is of before any other process could have it.
+        if (entry.process->pid != pid || entry.told || !entry.process->ended()) continue;
+        entry.told = status;
+        // Its end was noticed already, and only this was missing. Otherwise onEvent() comes yet.
+        const bool isNoticed = std::any_of(entry.exits.begin(), entry.exits.end(), [](const ExitWatch& watch) {
+          return watch.deadline != Clock::time_point::max();
+        });
+        if (isNoticed) due.emplace_back(status, std::exchange(entry.exits, {}));
+      }
+    });
+    std::erase_if(entries_, [&](const auto& item) {
+      const auto& [pidfd, entry] = item;
+      const bool isDone = entry.told && entry.exits.empty() && entry.ends.empty();
+      if (isDone) stopWaitingFor(pidfd);
+      return isDone;
+    });
+  }
+  for (auto& [status, exits] : due) {
+    for (auto& watch : exits) watch.onExit(status);
+  }
 }
 
 // Patience is over: a parent that does not reap, and no access to its zombie; or a kernel that does not tell of
 // reaping.
 void Watcher::onDeadlines() {
   struct Due {
-    ProcessPtr process;
+    ExitStatus status;
     std::vector<ExitWatch> exits;
   };
   std::vector<Due> due;
@@ -177,20 +225,20 @@ void Watcher::onDeadlines() {
       auto late = std::stable_partition(entry.exits.begin(), entry.exits.end(),
                                         [&](const ExitWatch& watch) { return watch.deadline > now; });
       if (late != entry.exits.end()) {
-        due.push_back({entry.process, {std::make_move_iterator(late), std::make_move_iterator(entry.exits.end())}});
+        ExitStatus status;
+        learnStatus(entry, false, status);
+        due.push_back({status, {std::make_move_iterator(late), std::make_move_iterator(entry.exits.end())}});
         entry.exits.erase(late, entry.exits.end());
       }
       if (entry.exits.empty() && entry.ends.empty()) {
-        epoll_ctl(epollFd_, EPOLL_CTL_DEL, found->first, nullptr);
+        stopWaitingFor(found->first);
         found = entries_.erase(found);
       } else {
         ++found;
       }
     }
   }
-  for (auto& [process, exits] : due) {
-    ExitStatus status;
-    learnStatus(*process, false, status);
+  for (auto& [status, exits] : due) {
     for (auto& watch : exits) watch.onExit(status);
   }
 }

@@ -9,20 +9,23 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
 
+#include "process/exit_events.h"
 #include "process/process.h"
 
 namespace siteswap::process {
 
 class Watcher {
  public:
-  Watcher(bool disablePidfdInfo, std::function<void(const std::string&)> log);
+  explicit Watcher(const ProcessTable::Options& options);
   ~Watcher();
 
+  bool hasExitEvents() const { return exitEvents_ != nullptr; }
   void watchEnd(const ProcessPtr& process, std::function<void()> onEnd);
   // Calls as soon as the status is known: often that is while the process is a zombie still. See process.h.
   void watchExit(const ProcessPtr& process, int patienceMs, std::function<void(ExitStatus)> onExit);
@@ -39,6 +42,7 @@ class Watcher {
   // One per pidfd: an epoll takes a descriptor once.
   struct Entry {
     ProcessPtr process;
+    std::optional<ExitStatus> told;  // by exitEvents_
     std::vector<std::function<void()>> ends;
     std::vector<ExitWatch> exits;
   };
@@ -48,10 +52,13 @@ class Watcher {
   int timeoutMs();
   void onEvent(int pidfd, bool reaped);
   void onDeadlines();
-  // The status if it can be known by now.
-  bool learnStatus(const Process& process, bool reaped, ExitStatus& status) const;
+  void onExitEvents();
+  // False: it may still come to be known.
+  bool learnStatus(const Entry& entry, bool reaped, ExitStatus& status) const;  // lock_ held
+  void stopWaitingFor(int pidfd);                                               // lock_ held
 
   const bool disablePidfdInfo_;
+  const std::unique_ptr<ExitEvents> exitEvents_;  // null: not there, or not needed
   const std::function<void(const std::string&)> log_;
   int epollFd_ = -1;
   int wakeFd_ = -1;

@@ -51,7 +51,12 @@ const FEATURE_TABLE: Record<Feature, { since: string; gives: string; otherwise: 
   'pidfd-info': {
     since: '6.15',
     gives: 'the exit status of an installer is known',
-    otherwise: 'the result of an installer is judged by verification alone',
+    otherwise: 'it is learnt by exit-events',
+  },
+  'exit-events': {
+    since: '5.10',
+    gives: 'the exit status of an installer is known where pidfd-info is not (root, or Linux 6.6; no container)',
+    otherwise: 'without pidfd-info too, the result of an installer is judged by verification alone',
   },
   readdirplus: {
     since: '5.10',
@@ -180,9 +185,12 @@ export function examineHost(): HostReport {
     pythonCheck(),
   ];
   const disabled = new Set((process.env['SITESWAP_DISABLE'] ?? '').split(','));
+  const probes: Partial<Record<Feature, () => boolean>> = loaded
+    ? { 'pidfd-info': () => loaded.hasPidfdInfo(), 'exit-events': () => loaded.hasExitEvents() }
+    : {};
   const features = FEATURES.map((name): FeatureReport => {
     const { since, gives, otherwise } = FEATURE_TABLE[name];
-    const inKernel = name === 'pidfd-info' && loaded ? loaded.hasPidfdInfo() : kernelAtLeast(kernel, since);
+    const inKernel = probes[name]?.() ?? kernelAtLeast(kernel, since);
     return { name, available: inKernel && !disabled.has(name), gives, otherwise };
   });
   return { usable: checks.every(({ ok, required }) => ok || !required), checks, features };

@@ -8,8 +8,8 @@
  */
 
 /** What can be switched off for tests with `SITESWAP_DISABLE`, and is reported as in use after INIT. */
-export type Feature = 'epoch' | 'no-open' | 'resend' | 'pidfd-info' | 'readdirplus';
-export const FEATURES: readonly Feature[] = ['epoch', 'no-open', 'resend', 'pidfd-info', 'readdirplus'];
+export type Feature = 'epoch' | 'no-open' | 'resend' | 'pidfd-info' | 'exit-events' | 'readdirplus';
+export const FEATURES: readonly Feature[] = ['epoch', 'no-open', 'resend', 'pidfd-info', 'exit-events', 'readdirplus'];
 
 /** Which tree a path call reads. */
 export type View = { generation: number } | { transaction: number };
@@ -261,6 +261,8 @@ export interface NativeBinding {
   syncFilesystem(fd: number): Promise<void>;
   /** Whether the kernel has PIDFD_GET_INFO with exit status. */
   hasPidfdInfo(): boolean;
+  /** Whether this process may listen to the kernel's process connector, which tells exit status too. */
+  hasExitEvents(): boolean;
   scanLower(options: ScanOptions, onProgress: (progress: ScanProgress) => void): Promise<ScanResult>;
   /** Full comparison of the lower with the manifest of generation 0, at most `limit` differences. */
   checkLower(options: { lowerFd: number; manifestPath: string; limit: number }): Promise<LowerChange[]>;

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "check.h"
+#include "process/exit_events.h"
 #include "process/pidfd.h"
 #include "process/proc_files.h"
 
@@ -94,7 +95,7 @@ class Inbox {
 };
 
 ProcessTable::Options quiet() {
-  return {.disablePidfdInfo = false, .log = {}};
+  return {.log = {}};
 }
 
 pid_t currentTid() {
@@ -288,10 +289,13 @@ TEST(orphan_changes_parent) {
 }
 
 // The three ways to end and how each is seen, with and without PIDFD_GET_INFO.
-void endsAs(bool disablePidfdInfo, bool reapAtOnce) {
+struct Without {
+  bool pidfdInfo = false, exitEvents = false;
+};
+void endsAs(Without without, bool reapAtOnce) {
   Inbox<ExitStatus> statuses;
   Inbox<int> ends;
-  ProcessTable table({.disablePidfdInfo = disablePidfdInfo, .log = {}});
+  ProcessTable table({.disablePidfdInfo = without.pidfdInfo, .disableExitEvents = without.exitEvents, .log = {}});
   Child exits([] { _exit(42); });
   Child killed([] { kill(getpid(), SIGKILL); });
   Child clean([] {});
@@ -309,7 +313,8 @@ void endsAs(bool disablePidfdInfo, bool reapAtOnce) {
   }
   CHECK(ends.waitFor(3));
   // Reaped before it could be looked at, and a kernel that does not keep the status: unknown, but told.
-  bool mayBeUnknown = reapAtOnce && (disablePidfdInfo || !hasPidfdInfo());
+  const bool hasEvents = !without.exitEvents && ExitEvents::open() != nullptr;
+  bool mayBeUnknown = reapAtOnce && (without.pidfdInfo || !hasPidfdInfo()) && !hasEvents;
   auto known = [&](const ExitStatus& status) { return status.exitCode || status.signal || !mayBeUnknown; };
   if (known(seen[0])) CHECK_EQ(seen[0].exitCode.value_or(-1), 42);
   if (known(seen[1])) CHECK_EQ(seen[1].signal.value_or(-1), SIGKILL);
@@ -317,18 +322,24 @@ void endsAs(bool disablePidfdInfo, bool reapAtOnce) {
 }
 
 TEST(exit_status_of_reaped) {
-  endsAs(false, true);
+  endsAs({}, true);
 }
-TEST(exit_status_of_reaped_without_pidfd_info) {
-  endsAs(true, true);
+TEST(exit_status_of_reaped_by_the_process_connector) {
+  endsAs({.pidfdInfo = true}, true);
+}
+TEST(exit_status_of_reaped_that_nobody_tells) {
+  endsAs({.pidfdInfo = true, .exitEvents = true}, true);
 }
 
 // A parent that never reaps: the status comes from the zombie itself.
 TEST(exit_status_of_zombie) {
-  endsAs(false, false);
+  endsAs({}, false);
 }
-TEST(exit_status_of_zombie_without_pidfd_info) {
-  endsAs(true, false);
+TEST(exit_status_of_zombie_by_the_process_connector) {
+  endsAs({.pidfdInfo = true}, false);
+}
+TEST(exit_status_of_zombie_that_nobody_tells) {
+  endsAs({.pidfdInfo = true, .exitEvents = true}, false);
 }
 
 TEST(already_ended) {
