@@ -12,6 +12,9 @@ namespace {
 constexpr int kMostAncestors = 64;
 constexpr size_t kMostInterrupted = 64;
 constexpr size_t kMostEndedPins = 4096;
+// A pass over /proc that is not complete met a process that ended in these very microseconds.
+constexpr int kMostOrphanPasses = 3;
+constexpr int64_t kSettleMs = 100;
 constexpr int64_t kLeaseCheckMs = 100;
 
 int64_t nowMs() {
@@ -25,70 +28,108 @@ bool isSame(const process::ProcessPtr& a, const process::ProcessPtr& b) {
 }  // namespace
 
 void Overlay::setPin(Known& known, std::optional<uint64_t> generation, PinReason reason) {
-  if (known.pin) {
-    const auto at = pinCounts_.find(*known.pin);
-    if (--at->second == 0) pinCounts_.erase(at);
-  }
+  if (known.pin) uncount(*known.pin, &PinCounts::processes);
   known.pin = generation;
   known.reason = reason;
   if (generation) {
-    ++pinCounts_[*generation];
+    ++pinCounts_[*generation].processes;
     known.pinnedAtMs = nowMs();
   }
 }
 
+void Overlay::uncount(uint64_t generation, size_t PinCounts::*kind) {
+  const auto at = pinCounts_.find(generation);
+  --(at->second.*kind);
+  if (at->second.processes == 0 && at->second.ended == 0) pinCounts_.erase(at);
+}
+
+void Overlay::noteEnded(const Layout& layout, uint64_t generation) {
+  forgetEnded(layout);
+  endedPins_[layout] = {generation, ++endedStamp_};
+  ++pinCounts_[generation].ended;
+}
+
+void Overlay::forgetEnded(const Layout& layout) {
+  const auto at = endedPins_.find(layout);
+  if (at == endedPins_.end()) return;
+  uncount(at->second.generation, &PinCounts::ended);
+  endedPins_.erase(at);
+}
+
 void Overlay::processEnded(const process::ProcessPtr& process) {
-  uint64_t head;
-  {
-    std::shared_lock lock(viewsMutex_);
-    head = head_->generation();
-  }
-  bool isLast = false;
   {
     std::lock_guard lock(knownMutex_);
     const auto at = known_.find(process->pid);
     if (at == known_.end() || !isSame(at->second.process, process)) return;
     const Known& known = at->second;
     // What a member forked goes where its transaction goes, and does not stay where the member came from.
-    if (known.pin && !known.member && known.program.hasLayout()) endedPins_[known.program.layout] = *known.pin;
-    isLast = known.pin && *known.pin != head && pinCounts_[*known.pin] == 1;
-    isLast = isLast || endedPins_.size() > kMostEndedPins;
+    if (known.pin && !known.member && known.program.hasLayout()) noteEnded(known.program.layout, *known.pin);
+    setPin(at->second, std::nullopt, PinReason::kListed);
+    known_.erase(at);
   }
-  // With it the last holder of an old generation would go: unless one that it forked, and that never asked, lives on.
-  if (isLast) adoptForks();
-  std::lock_guard lock(knownMutex_);
-  const auto at = known_.find(process->pid);
-  if (at == known_.end() || !isSame(at->second.process, process)) return;
-  setPin(at->second, std::nullopt, PinReason::kListed);
-  known_.erase(at);
+  if (mustSettle()) adoptForks();
 }
 
-// Pins what was forked from pinned processes and did not ask for anything yet, before it matters: from now on what they
-// would ask for differs from what the kernel has cached.
+bool Overlay::mustSettle() {
+  std::shared_lock lock(viewsMutex_);
+  const uint64_t head = head_->generation();
+  std::lock_guard knownLock(knownMutex_);
+  // With the last process of an old generation that generation goes, unless one that it forked lives on.
+  const bool isNeeded = endedPins_.size() > kMostEndedPins ||
+                        std::any_of(pinCounts_.begin(), pinCounts_.end(),
+                                    [&](const auto& item) { return item.first != head && item.second.processes == 0; });
+  const int64_t now = nowMs();
+  if (!isNeeded || (now - settledMs_ < kSettleMs && now >= settledMs_)) return false;
+  settledMs_ = now;
+  return true;
+}
+
+// Pins what was forked from pinned processes and did not ask for anything yet, before it matters: once HEAD has moved,
+// what they would ask for differs from what the kernel has cached. Until it is certain that nobody was overlooked,
+// those who have ended count as if they lived: their generation is a view, and the fork that asks finds where it
+// belongs.
 void Overlay::adoptForks() {
-  std::map<std::array<uint64_t, 6>, uint64_t> pinned;
-  {
-    std::lock_guard lock(knownMutex_);
-    pinned.swap(endedPins_);
-    for (const auto& [pid, known] : known_) {
-      if (known.pin && !known.member && known.program.hasLayout()) pinned[known.program.layout] = *known.pin;
-    }
-  }
-  if (pinned.empty()) return;
-  for (const process::RunningProgram& fork : process::orphanedForks()) {
-    const auto pin = pinned.find(fork.program.layout);
-    if (pin == pinned.end()) continue;
-    const process::ProcessPtr process = processes_.ofPid(fork.pid);
-    if (!process || process->startTicks != fork.startTicks) continue;
-    bool isNew = false;
+  process::OrphanScan scan;
+  for (int i = 0; i < kMostOrphanPasses; ++i) {
+    std::map<Layout, uint64_t> pinned;
+    uint64_t stamp;
     {
       std::lock_guard lock(knownMutex_);
-      Known& known = knownOf(process, fork.program, isNew);
-      if (!isNew) continue;
-      known.hasListed = true;
-      setPin(known, pin->second, PinReason::kInherited);
+      stamp = endedStamp_;
+      for (const auto& [layout, ended] : endedPins_) pinned[layout] = ended.generation;
+      for (const auto& [pid, known] : known_) {
+        if (known.pin && !known.member && known.program.hasLayout()) pinned[known.program.layout] = *known.pin;
+      }
     }
-    processes_.watchEnd(process, [this, process] { processEnded(process); });
+    if (pinned.empty()) return;
+    const std::vector<process::RunningProgram> forks = scan.pass();
+    bool isComplete = scan.isComplete();
+    for (const process::RunningProgram& fork : forks) {
+      const auto pin = pinned.find(fork.program.layout);
+      if (pin == pinned.end()) continue;
+      const process::ProcessPtr process = processes_.ofPid(fork.pid);
+      if (!process || process->startTicks != fork.startTicks || process->ended()) {
+        isComplete = false;  // what it may have forked meanwhile is an orphan now
+        continue;
+      }
+      bool isNew = false;
+      {
+        std::lock_guard lock(knownMutex_);
+        Known& known = knownOf(process, fork.program, isNew);
+        if (!isNew) continue;
+        known.hasListed = true;
+        setPin(known, pin->second, PinReason::kInherited);
+      }
+      processes_.watchEnd(process, [this, process] { processEnded(process); });
+    }
+    if (!isComplete) continue;
+    std::lock_guard lock(knownMutex_);
+    std::vector<Layout> settled;
+    for (const auto& [layout, ended] : endedPins_) {
+      if (ended.stamp <= stamp) settled.push_back(layout);
+    }
+    for (const Layout& layout : settled) forgetEnded(layout);
+    return;
   }
 }
 
@@ -112,7 +153,9 @@ void Overlay::findRelatives(const process::ProcessPtr& process, TxnPtr& member, 
     if (known.pin) inherited = {known.pin, known.process};
   }
   if (inherited.pin || member) return;
-  if (const auto at = endedPins_.find(program->layout); at != endedPins_.end()) inherited.pin = at->second;
+  if (const auto at = endedPins_.find(program->layout); at != endedPins_.end()) {
+    inherited.pin = at->second.generation;
+  }
 }
 
 void Overlay::expireLeases() {
@@ -144,11 +187,20 @@ Overlay::Known& Overlay::knownOf(const process::ProcessPtr& process, const std::
 }
 
 bool Overlay::mustReadProgram(const process::ProcessPtr& process) {
+  bool hasToken;
+  {
+    std::shared_lock lock(viewsMutex_);
+    hasToken = std::any_of(txns_.begin(), txns_.end(),
+                           [](const auto& item) { return !item.second->detached && !item.second->token.empty(); });
+  }
   std::lock_guard lock(knownMutex_);
   const auto at = known_.find(process->pid);
   if (at == known_.end() || !isSame(at->second.process, process)) return true;
+  const Known& known = at->second;
+  // A shell may have exported a token and replaced itself by a program that is a member then.
+  if (hasToken && !known.member) return true;
   // A fork may have looked something up on its way to exec.
-  return at->second.pin && at->second.program.forkedNotExeced;
+  return known.pin && known.program.forkedNotExeced;
 }
 
 bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller) {
@@ -162,6 +214,10 @@ bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller
   process::ProcessPtr process = processes_.ofThread(static_cast<pid_t>(request->tid()));
   if (!process) return true;
   expireLeases();
+  if (mustSettle()) {
+    request->resign();
+    adoptForks();
+  }
   std::optional<process::Program> program;
   if (listsRoot || mustReadProgram(process)) program = process->program();
   for (;;) {

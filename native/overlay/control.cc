@@ -174,6 +174,7 @@ int Overlay::publish(uint64_t generation, uint32_t transaction, std::string& err
     refreshKernelRoot();
   }
   if (txn) unpark(txn);
+  if (mustSettle()) adoptForks();
   return 0;
 }
 

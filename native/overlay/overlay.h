@@ -213,6 +213,12 @@ class Overlay : public fuse::Operations {
     bool hasListed = false;  // this program: it does not wait at a barrier any more
   };
 
+  // How many processes hold a generation, and how many programs whose last process we know of has ended.
+  struct PinCounts {
+    size_t processes = 0, ended = 0;
+  };
+  using Layout = decltype(process::Program::layout);
+
   struct Caller {
     process::ProcessPtr process;  // null: can't be seen from here
     TxnPtr member;
@@ -285,6 +291,8 @@ class Overlay : public fuse::Operations {
     process::ProcessPtr from;
   };
   void findRelatives(const process::ProcessPtr& process, TxnPtr& member, Inherited& inherited);
+  // Whether somebody must look, now, if an old generation's ended holders have left a fork behind.
+  bool mustSettle();
   void adoptForks();
   // False: the request was parked until an installer that has ended is decided.
   bool passBarrier(fuse::RequestPtr& request, const std::vector<TxnPtr>& open, const process::ProcessPtr& process,
@@ -306,6 +314,9 @@ class Overlay : public fuse::Operations {
   bool wasInterrupted(uint64_t unique);  // parkMutex_
   void processEnded(const process::ProcessPtr& process);
   void setPin(Known& known, std::optional<uint64_t> generation, PinReason reason);  // knownMutex_
+  void uncount(uint64_t generation, size_t PinCounts::*kind);                       // knownMutex_
+  void noteEnded(const Layout& layout, uint64_t generation);                        // knownMutex_
+  void forgetEnded(const Layout& layout);                                           // knownMutex_
   void moveToHead(const TxnPtr& txn);                                               // viewsMutex_ exclusively
   void detach(const TxnPtr& txn);                                                   // viewsMutex_ exclusively
   void closeTxn(const TxnPtr& txn);                                                 // viewsMutex_ exclusively
@@ -386,9 +397,14 @@ class Overlay : public fuse::Operations {
 
   mutable std::mutex knownMutex_;
   std::unordered_map<int, Known> known_;
-  std::map<uint64_t, size_t> pinCounts_;  // by generation
+  std::map<uint64_t, PinCounts> pinCounts_;  // by generation; none of them 0 and 0
   // Programs whose pinned process has ended: what it forked may live on, and is found by having the same layout.
-  std::map<std::array<uint64_t, 6>, uint64_t> endedPins_;
+  struct EndedPin {
+    uint64_t generation, stamp;
+  };
+  std::map<Layout, EndedPin> endedPins_;
+  uint64_t endedStamp_ = 0;
+  int64_t settledMs_ = 0;
   int64_t leasesCheckedMs_ = 0;
 
   mutable std::mutex parkMutex_;

@@ -83,16 +83,28 @@ bool isAnotherProgram(const Program& before, const Program& now) {
   return before.hasLayout() && now.hasLayout() && before.layout != now.layout;
 }
 
-std::vector<RunningProgram> orphanedForks() {
+std::vector<RunningProgram> OrphanScan::pass() {
   std::unordered_map<pid_t, Stat> all;
   DIR* proc = opendir("/proc");
+  complete_ = proc != nullptr;
   if (proc == nullptr) return {};
+  decltype(opaque_) opaque;
   while (const dirent* entry = readdir(proc)) {
     const pid_t pid = static_cast<pid_t>(std::strtol(entry->d_name, nullptr, 10));
     if (pid <= 0) continue;
-    if (const auto stat = readStat(pid)) all.emplace(pid, *stat);
+    const auto stat = readStat(pid);
+    if (!stat) {
+      // Gone since it was listed; or not ours to read, then it never was.
+      if (faccessat(dirfd(proc), entry->d_name, F_OK, 0) != 0) complete_ = false;
+      continue;
+    }
+    all.emplace(pid, *stat);
+    if (stat->startStack != 0 || (stat->flags & kKernelThread) != 0) continue;
+    opaque.emplace(pid, stat->startTicks);
+    if (!opaque_.contains({pid, stat->startTicks})) complete_ = false;
   }
   closedir(proc);
+  opaque_ = std::move(opaque);
   std::vector<RunningProgram> found;
   for (const auto& [pid, stat] : all) {
     const Program program = programOf(stat);

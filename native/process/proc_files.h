@@ -13,6 +13,7 @@ namespace siteswap::process {
 
 // PF_FORKNOEXEC of linux/sched.h: forked, and has not called exec since.
 constexpr uint64_t kForkedNotExeced = 0x40;
+constexpr uint64_t kKernelThread = 0x200000;
 
 // /proc/<pid>/stat, see proc_pid_stat(5).
 struct Stat {

@@ -13,7 +13,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace siteswap::process {
@@ -95,9 +97,23 @@ struct RunningProgram {
   uint64_t startTicks;
   Program program;
 };
-// The processes that have forked and not called exec since, and whose parents have ended: whoever is their parent now
-// is another program. Reads all of /proc: for rare occasions.
-std::vector<RunningProgram> orphanedForks();
+// Looks for the processes that have forked and not called exec since, and whose parents have ended: whoever is their
+// parent now is another program. Each pass reads all of /proc: for rare occasions.
+//
+// A process may end, and what it has just forked be missed, between the listing of /proc and the reading of its line. A
+// pass is complete when that did not happen: whoever was alive when it began was read, and so whoever is missed
+// descends from one that it found, or that is no orphan.
+class OrphanScan {
+ public:
+  std::vector<RunningProgram> pass();
+  bool isComplete() const { return complete_; }
+
+ private:
+  // What showed no layout in the latest pass: not permitted, or a zombie. What showed none before can't have forked
+  // since, as far as we may know.
+  std::set<std::pair<pid_t, uint64_t>> opaque_;
+  bool complete_ = false;
+};
 
 // The value of one variable of the process's environment at exec. May block on the caller's mmap_lock: never call it
 // from the reader's thread (Request::resign() first) or with a lock held.
