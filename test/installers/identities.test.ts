@@ -173,8 +173,8 @@ test(
     const look = `cd '${site.dir}' && ls && cat one.py pkg/__init__.py`;
     assert.equal(await outside(pid, look), 'one.py\npkg\n1\nVERSION = 1\n');
     assert.deepEqual((await control.request('status', {})).pins, [], 'nobody knows who that was');
-    for (const write of ['> new.py', '> pkg/new.py', '>> one.py']) {
-      assert.match(await outside(pid, `cd '${site.dir}'; echo x ${write}`), /Read-only file system/, write);
+    for (const write of ['> new.py', '> pkg/new.py', '>> one.py', '1<> one.py']) {
+      assert.match(await outside(pid, `cd '${site.dir}'; echo x | cat ${write}`), /Read-only file system/, write);
     }
     for (const change of ['rm one.py', 'mkdir new', 'mv pkg other', 'chmod 600 one.py']) {
       assert.match(await outside(pid, `cd '${site.dir}'; ${change}`), /Read-only file system/, change);
