@@ -249,7 +249,7 @@ TEST(another_program) {
   CHECK(forked->layout == own->layout);
   CHECK(!isAnotherProgram(*own, *forked));
   // Its parent lives.
-  for (const RunningProgram& each : orphanedForks()) CHECK(each.pid != child.pid);
+  for (const RunningProgram& each : OrphanScan().pass()) CHECK(each.pid != child.pid);
   // After an exec it is another one, and after the next one too, in the same process.
   child.release();
   for (int i = 0; i < 5000 && process->isForkedNotExecedNow(); i++) std::this_thread::sleep_for(1ms);
