@@ -35,8 +35,14 @@ export interface Verdict {
   packages: PackageChange[];
   /** What was looked at and how long it took, in that order. */
   checks: { name: string; durationMs: number }[];
-  /** Of the environment's interpreter (PEP 508); null when that was not asked. */
-  markers: Readonly<Record<string, string>> | null;
+  /**
+   * What the environment's interpreter says of itself: its PEP 508 variables, and distributions that it finds outside of the
+   * tree. Null when it was not asked.
+   */
+  interpreter: {
+    markers: Readonly<Record<string, string>>;
+    elsewhere: readonly { name: string; version: string }[];
+  } | null;
 }
 
 export interface VerifyOptions {

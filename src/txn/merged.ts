@@ -29,5 +29,6 @@ export async function findingsOfMerge(input: MergeInput): Promise<Finding[]> {
   const changed = new Set(packages.map(({ name }) => name));
   const after = [...before.filter(({ name }) => !changed.has(name)), ...ours.filter(({ name }) => changed.has(name))];
   const told = new Set(verdict.findings.map(({ message }) => message));
-  return dependencyFindings(before, after, { markers: verdict.markers }).filter(({ message }) => !told.has(message));
+  const { markers = null, elsewhere = [] } = verdict.interpreter ?? {};
+  return dependencyFindings(before, after, { markers, elsewhere }).filter(({ message }) => !told.has(message));
 }

@@ -4,12 +4,32 @@ import type { Conflict } from './rebase.js';
 
 const SHOWN = 3;
 
-/** For its installer's terminal: what can be done about a transaction that was refused and kept. */
-export function whatNow(id: number): string[] {
+/** For its installer's terminal: a transaction was refused, why, and what can be done about it. */
+export function refusalLines(who: string, reason: string, id: number, directory: string): string[] {
+  const command = (words: string): string => `siteswap ${words} ${shellWord(directory)} ${id}`;
   return [
-    `Nothing was changed. To look at it: siteswap shell ${id}; to check it again: siteswap verify ${id};`,
-    `to take it all the same: siteswap commit --force ${id}; to drop it: siteswap abort ${id}`,
+    `${who} is not committed, nothing was changed:`,
+    `  ${reason}`,
+    `look at it:            ${command('shell')}`,
+    `check it again:        ${command('verify')}`,
+    `take it all the same:  ${command('commit --force')}`,
+    `drop it:               ${command('abort')}`,
   ];
+}
+
+/** For whoever asked for the commit and waits: the same in one line. */
+export function refusalHint(id: number, directory: string): string {
+  const words = `${shellWord(directory)} ${id}`;
+  return `\`siteswap shell ${words}\` shows it; instead of \`shell\`, \`verify\` checks it again, \`commit --force\` takes it all the same, \`abort\` drops it.`;
+}
+
+export function conflictHint(id: number, directory: string): string {
+  const words = `${shellWord(directory)} ${id}`;
+  return `Run its command again on what is there now and drop this one with \`siteswap abort ${words}\`, or let it win with \`siteswap commit --force ${words}\`.`;
+}
+
+function shellWord(word: string): string {
+  return /^[\w@%+=:,./~-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
 export function refusedReason(findings: readonly Finding[]): string {

@@ -1,4 +1,5 @@
 /** One installer's work, as the daemon sees it. Its files are the engine's. */
+import { formatCommand } from '../util/format-command.js';
 import type { TransactionInfoFile } from '../store/transaction-info.js';
 
 /**
@@ -44,6 +45,6 @@ export function infoFile(transaction: Transaction): TransactionInfoFile {
 }
 
 export function describeTransaction(transaction: Transaction): string {
-  const command = transaction.command.join(' ') || `process ${transaction.pid}`;
+  const command = formatCommand(transaction.command) || `process ${transaction.pid}`;
   return `transaction ${transaction.id} (${command})`;
 }

@@ -22,7 +22,7 @@ import {
   type Verify,
 } from './commit.js';
 import type { EnginePort } from './engine-port.js';
-import { conflictReason, refusedReason, whatNow } from './messages.js';
+import { conflictHint, conflictReason, refusalHint, refusalLines, refusedReason } from './messages.js';
 import { Slots } from './slots.js';
 import { describeTransaction, infoFile, type CommitWhen, type Transaction } from './transaction.js';
 
@@ -31,6 +31,8 @@ const debug = debugFor('txn');
 export interface TransactionsOptions {
   store: Store;
   engine: EnginePort;
+  /** Where it is mounted: messages say what to type. */
+  directory: string;
   verify: Verify;
   /** Verifications that may run at once. */
   verifiers: number;
@@ -249,7 +251,7 @@ export class Transactions {
         throw new SiteswapError(
           'COMMIT_REFUSED',
           `${describeTransaction(transaction)} is not committed: ${reason}`,
-          takeIt(transaction),
+          refusalHint(transaction.id, this.options.directory),
         );
       }
       case 'conflict': {
@@ -258,7 +260,7 @@ export class Transactions {
         throw new SiteswapError(
           'COMMIT_CONFLICT',
           `${describeTransaction(transaction)} is not committed: ${reason}`,
-          takeItInstead(transaction),
+          conflictHint(transaction.id, this.options.directory),
         );
       }
     }
@@ -303,10 +305,10 @@ export class Transactions {
   }
 
   async #refuse(transaction: Transaction, reason: string): Promise<void> {
-    const { log, tell } = this.options;
-    const text = `${describeTransaction(transaction)} is not committed: ${reason}`;
-    log(text);
-    tell(transaction, [`${text}.`, ...whatNow(transaction.id)]);
+    const { log, tell, directory } = this.options;
+    const who = describeTransaction(transaction);
+    log(`${who} is not committed: ${reason}`);
+    tell(transaction, refusalLines(who, reason, transaction.id, directory));
     await this.#keep(transaction, 'refused', reason);
   }
 
@@ -429,14 +431,6 @@ export class Transactions {
 
 function isPending(transaction: Transaction): boolean {
   return transaction.state === 'committing' || (transaction.state === 'open' && transaction.when !== 'explicit');
-}
-
-function takeIt(transaction: Transaction): string {
-  return `Look at it with \`siteswap shell ${transaction.id}\`, check it again with \`siteswap verify ${transaction.id}\`, take it all the same with \`siteswap commit --force ${transaction.id}\`, or drop it with \`siteswap abort ${transaction.id}\`.`;
-}
-
-function takeItInstead(transaction: Transaction): string {
-  return `Run its command again on what is there now and drop this one with \`siteswap abort ${transaction.id}\`, or let it win with \`siteswap commit --force ${transaction.id}\`.`;
 }
 
 /** An engine that finds the root process gone says so with this code. */

@@ -22,7 +22,7 @@ export function verifyNothing(tree: Tree): Verify {
       },
       { checks: [] },
     );
-    return { findings: [], packages, checks: [], markers: null };
+    return { findings: [], packages, checks: [], interpreter: null };
   };
 }
 

@@ -5,6 +5,7 @@
 import type { ChangedPath, Finding } from '../python/checks/check.js';
 import type { PackageDifference, TreeEntry } from '../python/distributions.js';
 import type { View } from './imports.js';
+import type { InterpreterFacts } from './interpreter.js';
 
 export const CHANNEL_FD = 3;
 
@@ -43,8 +44,8 @@ export interface Report {
   findings: Finding[];
   packages: PackageDifference[];
   checks: { name: string; durationMs: number }[];
-  /** Of the environment's interpreter (PEP 508); null when none was found. */
-  markers: Record<string, string> | null;
+  /** Null when none was found. */
+  interpreter: InterpreterFacts | null;
 }
 
 export type FromVerifier =

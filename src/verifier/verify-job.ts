@@ -64,7 +64,7 @@ export async function verifyJob(job: Job, host: VerifyHost): Promise<Report> {
       findings: verification.findings,
       packages,
       checks: verification.checks,
-      markers: facts?.markers ?? null,
+      interpreter: facts,
     };
   } finally {
     await hasher.close();

@@ -33,7 +33,7 @@ engine.write(transaction.id, 'x/__init__.py');
 const onStep = (): void => undefined;
 const examined = await examine(transaction, {
   engine,
-  verify: () => Promise.resolve({ findings: [], packages: [], checks: [], markers: null }),
+  verify: () => Promise.resolve({ findings: [], packages: [], checks: [], interpreter: null }),
   force: keep !== undefined,
   commands: [],
   onStep,

@@ -31,7 +31,7 @@ async function world(t: TestContext, change: Partial<MountOptions> = {}): Promis
   (await openStore(root)).close();
   const engine = new FakeEngine();
   const [decided, sent, unmounts] = [new Map<number, unknown>(), [] as ServerToKeeper[], [] as { lazy: boolean }[]];
-  const verdict: Verdict = { findings: [], packages: [], checks: [], markers: null };
+  const verdict: Verdict = { findings: [], packages: [], checks: [], interpreter: null };
   const refusal: World['refusal'] = { error: null };
   let emit!: (event: EngineEvent) => void;
   const fake: Partial<Engine> = {

@@ -28,10 +28,11 @@ async function world(t: TestContext, mode: 'auto' | 'manual' = 'auto'): Promise<
   t.after(() => store.close());
   const numbers = new TransactionNumbers(await store.takeStart(), () => store.takeStart());
   const [engine, clock, told] = [new FakeEngine(), new FakeClock(), [] as string[]];
-  const verdict: Verdict = { findings: [], packages: [], checks: [], markers: null };
+  const verdict: Verdict = { findings: [], packages: [], checks: [], interpreter: null };
   const transactions = new Transactions({
     store,
     engine,
+    directory: '/venv/site-packages',
     verify: () => Promise.resolve(verdict),
     sync: () => Promise.resolve(),
     clock,
@@ -152,7 +153,7 @@ test('verification refuses, tells, keeps; force takes it', async (t) => {
   await settle(w, id);
   assert.equal(w.store.head, 0);
   assert.equal(w.told.length, 1);
-  assert.match(w.told[0]!, /pip install x.*not committed: x-1.dist-info has no RECORD/);
+  assert.match(w.told[0]!, /\(pip install x\) is not committed, nothing was changed:\n {2}x-1.dist-info has no RECORD\n/);
   assert.equal(w.engine.calls.at(-1), `release-barrier ${id}`);
   const info = JSON.parse(readFileSync(w.store.layout.transactionInfo(id), 'utf8')) as { state: string };
   assert.equal(info.state, 'refused');
@@ -323,7 +324,7 @@ test('readers wait for a decision for so long and no longer', async (t) => {
   w.clock.advance(1);
   assert.ok(w.engine.calls.includes(`release-barrier ${id}`));
   await asked;
-  decide({ findings: [], packages: [], checks: [], markers: null });
+  decide({ findings: [], packages: [], checks: [], interpreter: null });
   await slow.settled();
   assert.equal(w.store.head, 1);
 });

@@ -50,7 +50,7 @@ test('an upgrade, an install and a removal are told', async () => {
   assert.deepEqual(verdict, {
     findings: [],
     checks: [],
-    markers: null,
+    interpreter: null,
     packages: [
       { name: 'foo-bar', from: '1', to: '2' },
       { name: 'new', from: null, to: '3' },
