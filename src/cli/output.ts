@@ -76,15 +76,6 @@ export function formatTime(ms: number): string {
   return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
 }
 
-/** As it could be typed; the program and its script without their folders, and long ones are cut. */
-export function formatCommand(command: readonly string[], maxLength = 60): string {
-  const names = command.map((word, i) =>
-    i < 2 && word.startsWith('/') ? word.slice(word.lastIndexOf('/') + 1) : word,
-  );
-  const text = names.map((word) => (/^[\w@%+=:,./~-]+$/.test(word) ? word : JSON.stringify(word))).join(' ');
-  return text.length > maxLength ? `${text.slice(0, maxLength - 1)}…` : text;
-}
-
 export function tellWarnings(warnings: readonly string[]): void {
   for (const warning of warnings) tell(`warning: ${warning}`);
 }

@@ -85,6 +85,7 @@ class Server {
     const transactions = new Transactions({
       store,
       engine,
+      directory: mount.directory,
       verify: options.createVerify(engine),
       verifiers: availableParallelism(),
       sync: () => backend.syncFilesystem(storeFd),

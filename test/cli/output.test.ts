@@ -5,7 +5,8 @@ import { dirAndTransaction, parsePid, parsePin, parseSeconds } from '../../src/c
 import { doctorText } from '../../src/cli/commands/doctor.js';
 import { logTable } from '../../src/cli/commands/log.js';
 import { statusText } from '../../src/cli/commands/status.js';
-import { fields, formatCommand, table } from '../../src/cli/output.js';
+import { fields, table } from '../../src/cli/output.js';
+import { formatCommand } from '../../src/util/format-command.js';
 import type { Status } from '../../src/daemon/control-protocol.js';
 
 const STATUS: Status = {

@@ -3,7 +3,8 @@ import type { Command } from 'commander';
 import { parseResult, type GenerationSummary, type Result } from '../../daemon/control-protocol.js';
 import { Store } from '../../store/store.js';
 import { parseNatural } from '../arguments.js';
-import { formatCommand, formatTime, print, printJson, table } from '../output.js';
+import { formatCommand } from '../../util/format-command.js';
+import { formatTime, print, printJson, table } from '../output.js';
 import { ask, mountOrStore } from '../target.js';
 
 interface Options {

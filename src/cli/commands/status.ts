@@ -1,7 +1,8 @@
 /** `siteswap status`: what is visible, who is writing, who reads what, and whether all is well. */
 import type { Command } from 'commander';
 import type { Status, TransactionStatus } from '../../daemon/control-protocol.js';
-import { fields, formatCommand, formatTime, print, printJson, table } from '../output.js';
+import { formatCommand } from '../../util/format-command.js';
+import { fields, formatTime, print, printJson, table } from '../output.js';
 import { ask, mounted } from '../target.js';
 
 export function addStatus(program: Command): void {
