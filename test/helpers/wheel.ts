@@ -15,6 +15,8 @@ export interface WheelOptions {
   requires?: string[];
   /** What the metadata directory lacks. (pip itself refuses a wheel without RECORD or METADATA.) */
   omit?: ('RECORD' | 'METADATA')[];
+  /** What RECORD says of files, where that is not what is in them, or there is none. */
+  recorded?: Record<string, string | Buffer>;
   /** Where the wheel is written; made if need be. */
   dir: string;
 }
@@ -25,7 +27,7 @@ export function escapeName(name: string): string {
 }
 
 export function buildWheel(options: WheelOptions): string {
-  const { name, version, files, entryPoints, requires = [], omit = [], dir } = options;
+  const { name, version, files, entryPoints, requires = [], omit = [], recorded = {}, dir } = options;
   const stem = `${escapeName(name)}-${version}`;
   const info = `${stem}.dist-info`;
   const contents = new Map(Object.entries(files).map(([path, content]) => [path, Buffer.from(content)]));
@@ -43,7 +45,10 @@ export function buildWheel(options: WheelOptions): string {
     contents.set(`${info}/entry_points.txt`, text(['[console_scripts]', ...scripts]));
   }
   if (!omit.includes('RECORD')) {
-    const rows = [...contents].map(([path, content]) => `${csv(path)},sha256=${digest(content)},${content.length}`);
+    const listed = new Map([...contents, ...Object.entries(recorded)]);
+    const rows = [...listed].map(
+      ([path, content]) => `${csv(path)},sha256=${digest(content)},${Buffer.byteLength(content)}`,
+    );
     contents.set(`${info}/RECORD`, text([...rows, `${csv(`${info}/RECORD`)},,`]));
   }
   const zip: Zippable = {};
@@ -61,7 +66,7 @@ function text(lines: string[]): Buffer<ArrayBuffer> {
   return Buffer.from(`${lines.join('\n')}\n`);
 }
 
-function digest(content: Uint8Array): string {
+function digest(content: Uint8Array | string): string {
   return createHash('sha256').update(content).digest('base64url');
 }
 
