@@ -14,7 +14,7 @@ import { mountedVenv, until } from '../helpers/mounted-venv.js';
 import { Swaps } from '../helpers/swaps.js';
 
 const TIMEOUT_MS = 3 * 60_000;
-const RUN_MS = 20_000;
+const RUN_MS = 10_000;
 
 /**
  * `daemons SITE LOG SECONDS` starts itself again and again as `daemons SITE LOG`, a few at once. Each of these writes a
