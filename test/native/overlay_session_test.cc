@@ -167,6 +167,10 @@ TEST(commit_and_pins) {
   oldReader.end();
   for (int i = 0; i < 5000 && !m.overlay->pins().empty(); ++i) std::this_thread::sleep_for(1ms);
   CHECK(m.overlay->pins().empty());
+  // Once it is certain that it has left no fork behind.
+  for (int i = 0; i < 50 && m.lookup(kRootIno, "version", newReader.pid).entry_valid != kForever; ++i) {
+    std::this_thread::sleep_for(100ms);
+  }
   CHECK_EQ(m.lookup(kRootIno, "version", newReader.pid).entry_valid, kForever);
   // Back, without a transaction: generation 2 is generation 0 again.
   std::string error;
