@@ -23,17 +23,28 @@ char* readBuffer(size_t sizeBytes) {
   return buffer.get();
 }
 
-// Bytes read, or a negative errno.
-ssize_t readFully(int fd, char* into, size_t sizeBytes, uint64_t offset) {
-  size_t done = 0;
+#ifndef RWF_DONTCACHE
+constexpr int RWF_DONTCACHE = 0x80;  // Linux 6.14
+#endif
+
+// The kernel keeps what we hand it; from this size on it does not keep the file below in its cache as well.
+constexpr uint64_t kCacheOnceBytes = 32 << 20;
+
+// Adds to what is in the buffer already, `done` bytes of it. 0 (also at the end of the file), or an errno.
+int readMore(int fd, char* into, size_t sizeBytes, uint64_t offset, int flags, size_t& done) {
   while (done < sizeBytes) {
-    const ssize_t n = ::pread(fd, into + done, sizeBytes - done, static_cast<off_t>(offset + done));
+    const iovec part{into + done, sizeBytes - done};
+    const ssize_t n = ::preadv2(fd, &part, 1, static_cast<off_t>(offset + done), flags);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return -errno;
+    if (n < 0 && errno == EOPNOTSUPP && (flags & RWF_DONTCACHE) != 0) {
+      flags &= ~RWF_DONTCACHE;
+      continue;
+    }
+    if (n < 0) return errno;
     if (n == 0) break;
     done += static_cast<size_t>(n);
   }
-  return static_cast<ssize_t>(done);
+  return 0;
 }
 
 }  // namespace
@@ -89,7 +100,8 @@ void Overlay::read(fuse::RequestPtr request) {
   const auto& arg = request->arg<fuse_read_in>();
   const Target target = resolve(request->nodeid());
   // First what the page cache can answer at once, on this thread; only what has to wait for a disk lets another one
-  // read on.
+  // read on. What the first round got is kept: it may be in no cache any more.
+  size_t done = 0;
   for (const bool cachedOnly : {true, false}) {
     if (!cachedOnly) request->resign();
     const Source source = openForReading(target, cachedOnly);
@@ -98,16 +110,12 @@ void Overlay::read(fuse::RequestPtr request) {
     if (!source.fd || arg.offset >= source.size) return request->replyEmpty();
     const size_t wanted = std::min<uint64_t>(arg.size, source.size - arg.offset);
     char* const buffer = readBuffer(wanted);
-    ssize_t n;
-    if (cachedOnly) {
-      const iovec part{buffer, wanted};
-      n = ::preadv2(source.fd->get(), &part, 1, static_cast<off_t>(arg.offset), RWF_NOWAIT);
-      if (n < static_cast<ssize_t>(wanted)) continue;
-    } else {
-      n = readFully(source.fd->get(), buffer, wanted, arg.offset);
-      if (n < 0) return request->replyError(static_cast<int>(-n));
-    }
-    return request->replyData(buffer, static_cast<size_t>(n));
+    const bool once = target.kind == Target::kCommitted && source.size >= kCacheOnceBytes;
+    const int flags = (cachedOnly ? RWF_NOWAIT : 0) | (once ? RWF_DONTCACHE : 0);
+    const int error = readMore(source.fd->get(), buffer, wanted, arg.offset, flags, done);
+    if (cachedOnly && done < wanted) continue;
+    if (error != 0) return request->replyError(error);
+    return request->replyData(buffer, done);
   }
 }
 
