@@ -57,7 +57,7 @@ async function main(): Promise<number> {
   const facts = await gatherFacts(work, materials.version);
   const sites: Site[] = [];
   let outcome: { samples: Measured[]; failures: Failure[] } = { samples: [], failures: [] };
-  let own: OwnResult[] = [];
+  const own: OwnResult[] = [];
   try {
     const works = usable(chosen.works, materials, chosen.missing);
     if (works.length > 0) {
@@ -84,9 +84,18 @@ async function main(): Promise<number> {
   for (const cost of chosen.ownCosts) {
     if (stopping) break;
     say(cost.title);
-    own = own.concat(
-      await cost.run({ work, cache: options.cache, materials, rounds: options.rounds, quick: options.quick }),
-    );
+    const found = (result: OwnResult): void => {
+      own.push(result);
+      say(result.text);
+    };
+    try {
+      const { cache, rounds, quick } = options;
+      await cost.run({ work, cache, materials, rounds, quick, found });
+    } catch (error) {
+      const { message } = error as Error;
+      outcome.failures.push({ work: cost.name, subject: 'siteswap', message });
+      say(`FAILED: ${message}`);
+    }
   }
   removeUnmounted(work);
   await report(options, chosen, materials, facts, outcome, own);

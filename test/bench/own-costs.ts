@@ -21,6 +21,8 @@ export interface OwnContext {
   materials: Materials;
   rounds: number;
   quick: boolean;
+  /** Told at once: the next size may fail or take long. */
+  found: (result: OwnResult) => void;
 }
 
 export interface OwnResult {
@@ -32,7 +34,7 @@ export interface OwnResult {
 export interface OwnCost {
   name: string;
   title: string;
-  run: (context: OwnContext) => Promise<OwnResult[]>;
+  run: (context: OwnContext) => Promise<void>;
 }
 
 const IDLE_MS = 3000;
@@ -60,8 +62,7 @@ async function mounted<T>(tree: string, store: string, use: (mountSeconds: numbe
 
 const sizes = ({ quick }: OwnContext): number[] => (quick ? [10_000] : [10_000, 100_000, 1_000_000]);
 
-async function mountTimes(context: OwnContext): Promise<OwnResult[]> {
-  const results: OwnResult[] = [];
+async function mountTimes(context: OwnContext): Promise<void> {
   const startSeconds = (await run([...CLI, '--version'])).wallSeconds;
   for (const entries of sizes(context)) {
     const tree = await treeOf(entries, context);
@@ -74,13 +75,12 @@ async function mountTimes(context: OwnContext): Promise<OwnResult[]> {
       rmSync(store, { recursive: true });
     }
     const [one, two] = [spreadOf(first), spreadOf(second)];
-    results.push({
+    context.found({
       name: 'mount',
       text: `${entries} entries: first time ${duration(one.median)}, then ${duration(two.median)} (starting node: ${duration(startSeconds)})`,
       values: { entries, first, second, startSeconds },
     });
   }
-  return results;
 }
 
 interface Memory {
@@ -95,8 +95,7 @@ function memoryOf(pid: number): Memory {
   return { residentBytes: bytes('Rss'), anonymousBytes: bytes('Anonymous') };
 }
 
-async function memory(context: OwnContext): Promise<OwnResult[]> {
-  const results: OwnResult[] = [];
+async function memory(context: OwnContext): Promise<void> {
   let empty: Memory | null = null;
   const mib = (bytes: number): string => `${(bytes / (1 << 20)).toFixed(1)} MiB`;
   for (const entries of [0, ...sizes(context)]) {
@@ -114,7 +113,7 @@ async function memory(context: OwnContext): Promise<OwnResult[]> {
     empty ??= walked;
     const over = walked.residentBytes - empty.residentBytes;
     const per = entries === 0 ? '' : `, ${mib((over / entries) * 100_000)} per 100,000 entries over the empty mount`;
-    results.push({
+    context.found({
       name: 'memory',
       text:
         `${entries} entries: resident ${mib(fresh.residentBytes)} when mounted, ${mib(walked.residentBytes)} after a walk` +
@@ -122,10 +121,9 @@ async function memory(context: OwnContext): Promise<OwnResult[]> {
       values: { entries, fresh, walked },
     });
   }
-  return results;
 }
 
-async function idle(context: OwnContext): Promise<OwnResult[]> {
+async function idle(context: OwnContext): Promise<void> {
   const tree = await treeOf(sizes(context)[0]!, context);
   const store = join(context.work, 'store-idle');
   const seconds = await mounted(tree, store, async () => {
@@ -136,11 +134,10 @@ async function idle(context: OwnContext): Promise<OwnResult[]> {
   });
   rmSync(store, { recursive: true });
   const text = `${duration(seconds)} of CPU in ${IDLE_MS / 1000} s when nobody asks`;
-  return [{ name: 'idle', text, values: { seconds, ofMs: IDLE_MS } }];
+  context.found({ name: 'idle', text, values: { seconds, ofMs: IDLE_MS } });
 }
 
-async function commits(context: OwnContext): Promise<OwnResult[]> {
-  const results: OwnResult[] = [];
+async function commits(context: OwnContext): Promise<void> {
   const all = sizes(context);
   const cases = all.map((entries) => ({ entries, files: CHANGED }));
   for (const files of [1, 15, 150]) cases.push({ entries: all[Math.min(1, all.length - 1)]!, files });
@@ -156,13 +153,12 @@ async function commits(context: OwnContext): Promise<OwnResult[]> {
       return found;
     });
     rmSync(store, { recursive: true });
-    results.push({
+    context.found({
       name: 'commit',
       text: `${files} files into ${entries} entries: ${describe(costs)}`,
       values: { entries, files, costs },
     });
   }
-  return results;
 }
 
 function describe(costs: readonly CommitCost[]): string {
