@@ -3,7 +3,7 @@
  * (Forks, double forks and programs replaced in place: pins.test.ts.)
  */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -150,15 +150,18 @@ test(
   async (t) => {
     const problem = namespaceProblem();
     if (problem !== null) return notRun(t, problem);
-    const site = MountedSite.make(t);
-    const alone = ['--mount', '--propagation', 'private', '--pid', '--fork', '--mount-proc', '--kill-child'];
-    const command = [...SITESWAP, 'mount', '--foreground', site.dir];
-    const server = spawn('unshare', [...alone, ...command], { stdio: 'ignore', cwd: '/' });
-    const ended = new Promise((resolve) => server.once('exit', resolve));
+    // Before the directory is looked after: hooks run in this order.
+    let server: ChildProcess | null = null;
     t.after(async () => {
+      if (server === null || server.exitCode !== null || server.signalCode !== null) return;
+      const ended = new Promise((resolve) => server!.once('exit', resolve));
       server.kill('SIGKILL');
       await ended;
     });
+    const site = MountedSite.make(t);
+    const alone = ['--mount', '--propagation', 'private', '--pid', '--fork', '--mount-proc', '--kill-child'];
+    const command = [...SITESWAP, 'mount', '--foreground', site.dir];
+    server = spawn('unshare', [...alone, ...command], { stdio: 'ignore', cwd: '/' });
     await until('it serves', () => site.daemons().server.length === 1 && existsSync(join(site.store, 'control.sock')));
     let daemon: ControlClient | null = null;
     await until('it answers', async () => {
