@@ -54,7 +54,7 @@ void runFirstProcess(const Options& options, Namespaces namespaces, Scratch& scr
   close(nothing);
   prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   offerToOutOfMemoryKiller();
-  if (namespaces == Namespaces::kOwn && !isolateMounts(scratch.path(), options.memoryBytes)) {
+  if (namespaces == Namespaces::kOwn && !isolateMounts(scratch.path(), options.tree, options.memoryBytes)) {
     sendMessage(supervisor, Message(Message::Kind::kNoNamespaces));
     _exit(1);
   }

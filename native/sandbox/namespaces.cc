@@ -9,6 +9,9 @@
 
 #include <cerrno>
 #include <csignal>
+#include <fstream>
+#include <sstream>
+#include <vector>
 
 namespace siteswap::sandbox {
 namespace {
@@ -25,6 +28,39 @@ bool setMountAttributes(const char* path, unsigned int flags, MountAttributes at
   return syscall(kMountSetattr, AT_FDCWD, path, flags, &attributes, sizeof attributes) == 0;
 }
 
+// The list has \040 for a space.
+std::string unescape(const std::string& text) {
+  std::string plain;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size()) {
+      plain += static_cast<char>(std::stoi(text.substr(i + 1, 3), nullptr, 8));
+      i += 3;
+    } else {
+      plain += text[i];
+    }
+  }
+  return plain;
+}
+
+// A mount namespace is a copy of all mounts, and a filesystem ends with its last mount: those that are none of our
+// business must not wait for us when they are unmounted.
+bool detachTreesBut(const std::string& keep) {
+  std::ifstream list("/proc/self/mountinfo");
+  std::vector<std::string> others;
+  for (std::string line; std::getline(list, line);) {
+    std::istringstream fields(line);
+    std::string skipped, mountpoint;
+    fields >> skipped >> skipped >> skipped >> skipped >> mountpoint;
+    const std::string path = unescape(mountpoint);
+    if (line.find(" - fuse.siteswap ") != std::string::npos && path != keep) others.push_back(path);
+  }
+  // The latest first: it may lie in an earlier one.
+  for (auto path = others.rbegin(); path != others.rend(); ++path) {
+    if (umount2(path->c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 pid_t forkInto(Namespaces namespaces) {
@@ -34,8 +70,9 @@ pid_t forkInto(Namespaces namespaces) {
   return static_cast<pid_t>(syscall(SYS_clone, flags, nullptr, nullptr, nullptr, nullptr));
 }
 
-bool isolateMounts(const std::string& scratch, uint64_t sharedMemoryBytes) {
+bool isolateMounts(const std::string& scratch, const std::string& tree, uint64_t sharedMemoryBytes) {
   if (mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) return false;
+  if (!detachTreesBut(tree)) return false;
   if (!scratch.empty() && mount(scratch.c_str(), scratch.c_str(), nullptr, MS_BIND, nullptr) != 0) return false;
   if (!setMountAttributes("/", kRecursive, {.set = kReadOnly, .clear = 0, .propagation = 0, .userNamespaceFd = 0})) {
     return false;
@@ -53,7 +90,7 @@ bool isolateMounts(const std::string& scratch, uint64_t sharedMemoryBytes) {
 bool namespacesWork() {
   const pid_t child = forkInto(Namespaces::kOwn);
   if (child < 0) return false;
-  if (child == 0) _exit(isolateMounts("", 1 << 20) ? 0 : 1);
+  if (child == 0) _exit(isolateMounts("", "", 1 << 20) ? 0 : 1);
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }

@@ -20,8 +20,9 @@ enum class Namespaces { kOwn, kShared };
 pid_t forkInto(Namespaces namespaces);
 
 // To be called by the first process of its own mount namespace. The scratch directory is the only one that can be
-// written; none when it is empty. False and errno when it can't be done: then the process must go no further.
-bool isolateMounts(const std::string& scratch, uint64_t sharedMemoryBytes);
+// written; none when it is empty. Of siteswap's mounts it keeps that over `tree`. False and errno when it can't be
+// done: then the process must go no further.
+bool isolateMounts(const std::string& scratch, const std::string& tree, uint64_t sharedMemoryBytes);
 
 // Can it be done here? Tries it.
 bool namespacesWork();

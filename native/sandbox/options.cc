@@ -50,6 +50,8 @@ Options parseOptions(const std::vector<std::string>& arguments) {
       options.outputBytes = parseNumber<size_t>(name, value);
     } else if (name == "--scratch") {
       options.scratch = value;
+    } else if (name == "--tree") {
+      options.tree = value;
     } else if (name == "--env") {
       options.environment.push_back(value);
     } else {

@@ -31,6 +31,8 @@ export interface SandboxOptions {
   /** Anybody else than the own user needs root. */
   owner: { uid: number; gid: number };
   limits: SandboxLimits;
+  /** The mount that the command looks at. Other mounts of ours can be unmounted while it runs. */
+  tree?: string;
   /** Called with the pid of the sandbox before the command is started, which happens when this has resolved. */
   onReady?: (pid: number) => Promise<void>;
 }
@@ -130,7 +132,7 @@ export async function runSandboxed(options: SandboxOptions): Promise<SandboxOutc
   return { ...outcome, signal: signalName(signal), output: output() || reason };
 }
 
-function programArguments({ command, env, owner, limits }: SandboxOptions): string[] {
+function programArguments({ command, env, owner, limits, tree }: SandboxOptions): string[] {
   const scratch = join(temporaryDirectory(owner.uid), `siteswap-sandbox-${randomBytes(8).toString('hex')}`);
   const environment = { ...DEFAULT_ENV, HOME: scratch, TMPDIR: scratch, ...env };
   const numbers = {
@@ -145,6 +147,7 @@ function programArguments({ command, env, owner, limits }: SandboxOptions): stri
     ...Object.entries(numbers).flatMap(([name, value]) => [name, String(value)]),
     '--scratch',
     scratch,
+    ...(tree === undefined ? [] : ['--tree', tree]),
     ...Object.entries(environment).flatMap(([name, value]) => ['--env', `${name}=${value}`]),
     '--',
     ...command,
