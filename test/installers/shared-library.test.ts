@@ -142,10 +142,10 @@ test(`a large shared library over ${SWAPS} swaps`, { timeout: TIMEOUT_MS }, asyn
   const pinned = new Hasher(mounted, hashing, path, 'mmap', true);
   await until('it is pinned', () => pinned.seen.size > 0);
   const free = (['read', 'mmap'] as const).map((kind) => new Hasher(mounted, hashing, path, kind, false));
-  let swapping = true;
+  const over = new AbortController();
   const loaded = new Map<number, number>();
   const loads = (async () => {
-    while (swapping) {
+    while (!over.signal.aborted) {
       const version = await load(6);
       loaded.set(version, (loaded.get(version) ?? 0) + 1);
     }
@@ -165,7 +165,7 @@ test(`a large shared library over ${SWAPS} swaps`, { timeout: TIMEOUT_MS }, asyn
       if (i % FRESH_EVERY === 0) assert.equal(await load(1), versions[0], 'a new process has the newest');
     }
   } finally {
-    swapping = false;
+    over.abort();
     await loads;
   }
   for (const hasher of [pinned, ...free]) assert.equal(await hasher.stop(), 0, 'a hashing process failed');
