@@ -406,6 +406,12 @@ void Overlay::interrupt(uint64_t unique) {
 }
 
 void Overlay::shutDown() {
+  {
+    // Their end is of no matter any more: the session, which would tell the kernel, is about to go.
+    std::unique_lock lock(viewsMutex_);
+    for (const ObserverPtr& observer : observers_) observer->over = true;
+    observers_.clear();
+  }
   std::vector<fuse::RequestPtr> waiting;
   {
     std::lock_guard lock(parkMutex_);
