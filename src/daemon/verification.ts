@@ -58,7 +58,8 @@ interface Run {
 
 async function runVerifier(run: Run): Promise<Verdict> {
   const { engine, transaction, job, logFd } = run;
-  const child = spawnNode('verifier/main', [], { detached: false, stdio: ['ignore', logFd, logFd, 'pipe'] });
+  // Its standard input tells it, by its end, that this process is gone.
+  const child = spawnNode('verifier/main', [], { detached: false, stdio: ['pipe', logFd, logFd, 'pipe'] });
   const channel = child.stdio[3] as Socket;
   const exited = new Promise<void>((resolve) => child.once('close', () => resolve()));
   const timer = setTimeout(() => child.kill('SIGKILL'), run.timeMs);

@@ -3,6 +3,7 @@
  * behind a mark that nobody can know before: a module that leaves the interpreter by itself, with whatever exit code, gives
  * none. Pure; the test is imports.ts.
  */
+import * as v from 'valibot';
 
 /** Isolated from the user's settings, and with a stack trace on a fatal signal; it writes no bytecode. */
 const INTERPRETER_OPTIONS = ['-I', '-B', '-X', 'faulthandler'];
@@ -47,14 +48,21 @@ export type ImportAnswer =
   /** `text`: the exception's last line, and where it comes from. `file`: relative to an entry of sys.path. */
   | { kind: 'failed'; text: string; file: string | null };
 
-interface RawAnswer {
-  kind: ImportAnswer['kind'];
-  type: string;
-  message: string;
-  file?: string;
-  line?: number | null;
-  path: string[];
-}
+const answerSchema = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.variant('kind', [
+    v.object({ kind: v.literal('imported') }),
+    v.object({
+      kind: v.picklist(['absent', 'failed']),
+      type: v.string(),
+      message: v.string(),
+      file: v.optional(v.string()),
+      line: v.nullish(v.number()),
+      path: v.array(v.string()),
+    }),
+  ]),
+);
 
 export function importCommand(interpreter: string, module: string, mark: string): string[] {
   return [interpreter, ...INTERPRETER_OPTIONS, '-c', SCRIPT, mark, module];
@@ -66,7 +74,10 @@ export function parseAnswer(output: string, mark: string): ImportAnswer | null {
   if (at < 0) return null;
   const start = at + 1 + mark.length;
   const end = output.indexOf('\n', start);
-  const raw = JSON.parse(output.slice(start, end < 0 ? undefined : end)) as RawAnswer;
+  // A module can find out the mark in the end, and write what it likes.
+  const parsed = v.safeParse(answerSchema, output.slice(start, end < 0 ? undefined : end));
+  if (!parsed.success) return null;
+  const raw = parsed.output;
   if (raw.kind === 'imported') return { kind: 'imported' };
   const file = raw.file === undefined ? null : relativeTo(raw.path, raw.file);
   const place = file === null ? '' : ` (${file}${raw.line ? `, line ${raw.line}` : ''})`;
@@ -94,8 +105,8 @@ function relativeTo(path: readonly string[], file: string): string {
 
 const LONGEST_TEXT = 500;
 
-/** It goes to a terminal, and a package chose the words. */
-function oneLine(text: string): string {
+/** It goes to a terminal, and what was installed chose the words. */
+export function oneLine(text: string): string {
   const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trimEnd();
   return line.length <= LONGEST_TEXT ? line : `${line.slice(0, LONGEST_TEXT)} …`;
 }

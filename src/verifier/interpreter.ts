@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import * as v from 'valibot';
 import type { Finding } from '../python/checks/check.js';
+import { oneLine } from './import-script.js';
 import type { View } from './imports.js';
 import type { SandboxOutcome } from './sandbox.js';
 
@@ -55,10 +56,16 @@ export async function askInterpreter(
   const after = await ask('after', options);
   if (after.facts !== null) return { facts: after.facts, findings: [] };
   const before = await ask('before', options);
-  if (before.facts === null) return { facts: null, findings: [] };
-  const message = `${options.interpreter} does not start any more: ${after.outcome.output || after.outcome.kind}`;
-  const finding = { severity: 'error', check: INTERPRETER_CHECK, path: '', message: oneLine(message) } as const;
-  return { facts: before.facts, findings: [finding] };
+  const said = firstAndLast(after.outcome.output) || after.outcome.kind;
+  const finding = (severity: Finding['severity'], what: string): Finding => ({
+    severity,
+    check: INTERPRETER_CHECK,
+    path: '',
+    message: oneLine(`${options.interpreter} ${what}: ${said}`),
+  });
+  if (before.facts !== null) return { facts: before.facts, findings: [finding('error', 'does not start any more')] };
+  // Not this transaction's doing; but nobody shall believe that something was imported.
+  return { facts: null, findings: [finding('warning', 'does not start, so no import was tested')] };
 }
 
 async function ask(
@@ -69,12 +76,12 @@ async function ask(
   const outcome = await run(view, [interpreter, '-I', '-c', SCRIPT, mark, root]);
   const line = outcome.output.split('\n').find((each) => each.startsWith(mark));
   if (line === undefined) return { facts: null, outcome };
-  const parsed = v.safeParse(answerSchema, JSON.parse(line.slice(mark.length)));
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), answerSchema), line.slice(mark.length));
   return { facts: parsed.success ? parsed.output : null, outcome };
 }
 
 /** The last line says what went wrong. */
-function oneLine(text: string): string {
+function firstAndLast(text: string): string {
   const [first = '', ...others] = text.trim().split('\n');
   const last = others.at(-1)?.trim();
   return last ? `${first.split(': ')[0]}: ${last}` : first;

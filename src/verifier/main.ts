@@ -3,6 +3,7 @@
  * observer of the transaction before it sends the job. So a check that takes long, or a package that breaks the checker,
  * is no matter of the process that serves the mount.
  */
+import type { Socket } from 'node:net';
 import { describe } from '../util/errors.js';
 import { Channel } from './channel.js';
 import { CHANNEL_FD } from './protocol.js';
@@ -13,6 +14,11 @@ process.chdir('/');
 process.umask(0o077);
 // Ctrl-C in the foreground reaches the whole group; the server decides what it means.
 for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
+
+// A pipe of which the server has the other end: nobody reads the channel while a sandbox is waited for, and without its
+// server a verifier has nobody to tell. What it has started ends with it.
+process.stdin.once('close', () => process.exit(1)).resume();
+(process.stdin as Socket).unref();
 
 const channel = new Channel(CHANNEL_FD);
 try {

@@ -13,14 +13,15 @@ import { readEnvironment, type PythonEnvironment } from '../python/environment.j
 import { verify } from '../python/verify.js';
 import { modulesOfDependents } from './dependents.js';
 import { Hasher } from './hash.js';
+import { oneLine } from './import-script.js';
 import { importTest, touchedModules, type View } from './imports.js';
 import { askInterpreter, INTERPRETER_CHECK, type InterpreterFacts } from './interpreter.js';
 import type { Job, Report } from './protocol.js';
 import { runSandboxed, type SandboxOutcome } from './sandbox.js';
 import { stagedTree } from './trees.js';
 
-const OUTPUT_BYTES = 64 << 10;
-const SHOWN_BYTES = 2000;
+/** An interpreter lists the distributions that it finds, on one line. */
+const OUTPUT_BYTES = 1 << 20;
 
 export interface VerifyHost {
   before: TreeReader;
@@ -34,8 +35,8 @@ export async function verifyJob(job: Job, host: VerifyHost): Promise<Report> {
   const verification = new Verification(job, host);
   const after = stagedTree(mountpoint);
   const looksAtFiles = level !== 'none';
-  const environment = looksAtFiles ? await readEnvironment(mountpoint) : null;
-  const facts = environment === null ? null : await verification.interpreter(environment);
+  const environment = await readEnvironment(mountpoint);
+  const facts = looksAtFiles && environment !== null ? await verification.interpreter(environment) : null;
   const hasher = new Hasher(mountpoint);
   try {
     const skip = new Set(job.skip);
@@ -113,12 +114,8 @@ class Verification {
     return this.#timed('test', async () => {
       const outcome = await this.#run('after', ['/bin/sh', '-c', command], this.job.limits.commandMs, environment);
       if (outcome.kind === 'exited' && outcome.code === 0) return [];
-      const end =
-        outcome.kind === 'exited'
-          ? `ended with ${outcome.code}`
-          : `${outcome.kind.replaceAll('-', ' ')} (${outcome.signal ?? 'ended'})`;
-      const said = outcome.output.slice(-SHOWN_BYTES).trim();
-      const message = `the test '${command}' ${end}${said ? `: ${said.split('\n').at(-1)}` : ''}`;
+      const last = outcome.output.trimEnd().split('\n').at(-1);
+      const message = `the test '${command}' ${endOf(outcome)}${last ? `: ${oneLine(last)}` : ''}`;
       return [{ severity: 'error', check: 'test', path: '', message }];
     });
   }
@@ -143,10 +140,28 @@ class Verification {
       command,
       env: environment === null ? {} : environmentOf(environment),
       owner,
+      tree: this.job.mountpoint,
       limits: { timeMs, memoryBytes, processes, outputBytes: OUTPUT_BYTES },
       // What it starts sees what the verifier sees, unless it is told otherwise.
       onReady: (pid) => Promise.resolve(view === 'before' ? this.host.observe(pid, view) : undefined),
     });
+  }
+}
+
+function endOf({ kind, code, signal, durationMs }: SandboxOutcome): string {
+  switch (kind) {
+    case 'exited':
+      return `ended with ${code}`;
+    case 'signalled':
+      return `was killed by ${signal}`;
+    case 'timed-out':
+      return `was not done after ${(durationMs / 1000).toFixed(1)} s`;
+    case 'too-much-memory':
+      return 'used more memory than it may';
+    case 'too-many-processes':
+      return 'started more processes than it may';
+    case 'failed-to-start':
+      return 'could not be started';
   }
 }
 

@@ -153,7 +153,10 @@ test('verification refuses, tells, keeps; force takes it', async (t) => {
   await settle(w, id);
   assert.equal(w.store.head, 0);
   assert.equal(w.told.length, 1);
-  assert.match(w.told[0]!, /\(pip install x\) is not committed, nothing was changed:\n {2}x-1.dist-info has no RECORD\n/);
+  assert.match(
+    w.told[0]!,
+    /\(pip install x\) is not committed, nothing was changed:\n {2}x-1.dist-info has no RECORD\n/,
+  );
   assert.equal(w.engine.calls.at(-1), `release-barrier ${id}`);
   const info = JSON.parse(readFileSync(w.store.layout.transactionInfo(id), 'utf8')) as { state: string };
   assert.equal(info.state, 'refused');
