@@ -15,3 +15,9 @@ export function showCounts(counts: RequestCounts): string {
   const entries = Object.entries(counts).sort(([, a], [, b]) => b - a);
   return entries.map(([name, count]) => `${name} ${count}`).join(', ') || 'none';
 }
+
+/** Of several rounds the one with the fewest requests: a host that runs out of memory drops caches at any time. */
+export function fewest(rounds: readonly RequestCounts[]): RequestCounts {
+  const sum = (counts: RequestCounts): number => Object.values(counts).reduce((all, count) => all + count, 0);
+  return [...rounds].sort((a, b) => sum(a) - sum(b))[0]!;
+}

@@ -12,7 +12,7 @@ import { test } from 'node:test';
 import { ControlClient } from '../../src/daemon/control-client.js';
 import { defaultStorePath } from '../../src/store/layout.js';
 import { mountedVenv } from '../helpers/mounted-venv.js';
-import { countRequests, showCounts, type RequestCounts } from '../helpers/request-counts.js';
+import { countRequests, fewest, showCounts, type RequestCounts } from '../helpers/request-counts.js';
 import { PIP_INSTALL, versionedWheel } from '../helpers/versioned-package.js';
 
 const TIMEOUT_MS = 5 * 60_000;
@@ -45,12 +45,6 @@ for top in sys.argv[2:]:
 for name in ('missing', 'pkg/missing'): assert not os.path.exists(f'{root}/{name}')
 `;
 
-/** Of several rounds the one with the fewest requests: a host that runs out of memory drops caches at any time. */
-function best(rounds: readonly RequestCounts[]): RequestCounts {
-  const sum = (counts: RequestCounts): number => Object.values(counts).reduce((all, count) => all + count, 0);
-  return [...rounds].sort((a, b) => sum(a) - sum(b))[0]!;
-}
-
 /**
  * What a host that is short of memory took away is read again, at one GETATTR each: by a listing in two requests (a page,
  * and its end), or by a READ.
@@ -80,8 +74,8 @@ test('steady state: an import asks for nothing that is cached', { timeout: TIMEO
     await work();
     const rounds: RequestCounts[] = [];
     for (let round = 0; round < ROUNDS; round++) rounds.push(await countRequests(daemon, work));
-    t.diagnostic(`${name}: ${showCounts(best(rounds))}`);
-    return best(rounds);
+    t.diagnostic(`${name}: ${showCounts(fewest(rounds))}`);
+    return fewest(rounds);
   };
 
   const tops = ['pkg', 'pkg-2.0.0.dist-info', 'pip'];
