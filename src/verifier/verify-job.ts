@@ -115,7 +115,7 @@ class Verification {
       const outcome = await this.#run('after', ['/bin/sh', '-c', command], this.job.limits.commandMs, environment);
       if (outcome.kind === 'exited' && outcome.code === 0) return [];
       const last = outcome.output.trimEnd().split('\n').at(-1);
-      const message = `the test '${command}' ${endOf(outcome)}${last ? `: ${oneLine(last)}` : ''}`;
+      const message = `the test '${oneLine(command)}' ${endOf(outcome)}${last ? `: ${oneLine(last)}` : ''}`;
       return [{ severity: 'error', check: 'test', path: '', message }];
     });
   }
