@@ -164,9 +164,7 @@ async function report(
   if (rows.length > 0) {
     print(`\nMedians of the plain directory, and ratios to them; in brackets quartiles (below 5 rounds: extremes)\n`);
     print(table(rows, names, TITLES));
-    print(
-      '\nThe same in CPU seconds, of the work and of what serves it: changed less by other load on the machine\n',
-    );
+    print('\nThe same in CPU seconds, of the work and of what serves it: changed less by other load on the machine\n');
     const cpu = samples.map((sample) => ({ ...sample, seconds: sample.cpu + sample.serverCpu }));
     print(table(rowsOf(cpu, names), names, TITLES));
     print('\nRequests that siteswap got in one repetition (the last one)\n');
