@@ -1,8 +1,10 @@
 #include "addon_engine.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "addon_convert.h"
 #include "fuse/opcodes.h"
@@ -89,6 +91,8 @@ struct Core {
   std::shared_ptr<EventQueue> queue;
   std::unique_ptr<Overlay> overlay;
   std::unique_ptr<fuse::Session> session;
+  std::mutex viewersMutex;
+  std::map<int, std::unique_ptr<fuse::Session>> viewers;  // by device descriptor
   std::vector<std::string> disabled;
   std::once_flag stopped;
 
@@ -99,9 +103,20 @@ struct Core {
     std::call_once(stopped, [this] {
       // A constructor that threw leaves some of these unmade.
       if (overlay) overlay->shutDown();
+      takeViewers().clear();
       if (session) session->stop();
       if (queue) queue->close();
     });
+  }
+  // Destroyed by the caller, without the lock: that waits for their threads.
+  std::map<int, std::unique_ptr<fuse::Session>> takeViewers() {
+    std::lock_guard lock(viewersMutex);
+    return std::exchange(viewers, {});
+  }
+  std::unique_ptr<fuse::Session> takeViewer(int fd) {
+    std::lock_guard lock(viewersMutex);
+    auto node = viewers.extract(fd);
+    return node ? std::move(node.mapped()) : nullptr;
   }
   ~Core() { stop(); }
 };
@@ -119,9 +134,10 @@ class Engine : public Napi::ObjectWrap<Engine> {
          InstanceMethod("buildManifest", &Engine::buildManifest), InstanceMethod("publish", &Engine::publish),
          InstanceMethod("abortTransaction", &Engine::abortTransaction),
          InstanceMethod("releaseBarrier", &Engine::releaseBarrier), InstanceMethod("observe", &Engine::observe),
-         InstanceMethod("stat", &Engine::stat), InstanceMethod("list", &Engine::list),
-         InstanceMethod("read", &Engine::read), InstanceMethod("pins", &Engine::pins),
-         InstanceMethod("counters", &Engine::counters), InstanceMethod("stop", &Engine::stop)});
+         InstanceMethod("serveViewer", &Engine::serveViewer), InstanceMethod("stat", &Engine::stat),
+         InstanceMethod("list", &Engine::list), InstanceMethod("read", &Engine::read),
+         InstanceMethod("pins", &Engine::pins), InstanceMethod("counters", &Engine::counters),
+         InstanceMethod("stop", &Engine::stop)});
   }
 
   explicit Engine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Engine>(info) {
@@ -173,14 +189,8 @@ class Engine : public Napi::ObjectWrap<Engine> {
     Napi::Env env = info.Env();
     auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
     auto settled = std::make_shared<bool>(false);  // JavaScript's thread only
-    fuse::SessionOptions options;
-    options.deviceFd = deviceFd_;
-    options.disableEpoch = core_->isDisabled("epoch");
-    options.disableNoOpen = core_->isDisabled("no-open");
-    options.disableReaddirplus = core_->isDisabled("readdirplus");
-    options.disableResend = core_->isDisabled("resend");
+    fuse::SessionOptions options = sessionOptions(deviceFd_);
     const std::shared_ptr<EventQueue> queue = core_->queue;
-    options.log = [queue](const std::string& text) { emitLog(queue, text); };
     options.stopped = [queue, deferred, settled](fuse::StopReason reason, const std::string& text) {
       const std::string why = std::string(fuse::toString(reason)) + (text.empty() ? "" : ": " + text);
       queue->post([why, deferred, settled](Napi::Env e, Napi::Function onEvent) {
@@ -218,6 +228,41 @@ class Engine : public Napi::ObjectWrap<Engine> {
         deferred->Resolve(session);
       });
     });
+    return deferred->Promise();
+  }
+
+  fuse::SessionOptions sessionOptions(int deviceFd) const {
+    fuse::SessionOptions options;
+    options.deviceFd = deviceFd;
+    options.disableEpoch = core_->isDisabled("epoch");
+    options.disableNoOpen = core_->isDisabled("no-open");
+    options.disableReaddirplus = core_->isDisabled("readdirplus");
+    options.disableResend = core_->isDisabled("resend");
+    options.log = [queue = core_->queue](const std::string& text) { emitLog(queue, text); };
+    return options;
+  }
+
+  // Resolves when its mount is gone and nothing uses the descriptor any more.
+  Napi::Value serveViewer(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!info[0].IsNumber()) {
+      Napi::TypeError::New(env, "a descriptor must be a number").ThrowAsJavaScriptException();
+      return env.Undefined();
+    }
+    const int fd = info[0].As<Napi::Number>().Int32Value();
+    auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
+    fuse::SessionOptions options = sessionOptions(fd);
+    const std::weak_ptr<Core> weak = core_;
+    options.stopped = [weak, deferred, fd, queue = core_->queue](fuse::StopReason, const std::string&) {
+      queue->post([weak, deferred, fd](Napi::Env e, Napi::Function) {
+        if (const std::shared_ptr<Core> core = weak.lock()) core->takeViewer(fd).reset();
+        deferred->Resolve(e.Undefined());
+      });
+    };
+    auto viewer = std::make_unique<fuse::Session>(std::move(options), *core_->overlay);
+    std::lock_guard lock(core_->viewersMutex);
+    viewer->start([](const fuse::Negotiated&) {});
+    core_->viewers[fd] = std::move(viewer);
     return deferred->Promise();
   }
 

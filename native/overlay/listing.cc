@@ -180,12 +180,13 @@ void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_
   if (addDots(listing, arg.offset, ino, tree.parentOf(ino))) {
     uint64_t end = TransactionOffset::end(arg.offset);
     if (end == 0) end = tree.endOfNames(ino);
-    const int error = tree.list(
-        ino, TransactionOffset::cookie(arg.offset), end, plus ? 1 : 0, [&](const Transaction::Listed& listed) {
-          const fuse_entry_out entry = entryFor(listed.attributes, cacheNames, true);
-          const uint64_t offset = TransactionOffset::of(listed.cookie, end);
-          return listing.add(listed.name, listed.attributes.ino, listed.attributes.mode, offset, entry);
-        });
+    const int error =
+        tree.list(ino, TransactionOffset::cookie(arg.offset), end, plus ? referencesOf(request) : 0,
+                  [&](const Transaction::Listed& listed) {
+                    const fuse_entry_out entry = entryFor(listed.attributes, cacheNames, true);
+                    const uint64_t offset = TransactionOffset::of(listed.cookie, end);
+                    return listing.add(listed.name, listed.attributes.ino, listed.attributes.mode, offset, entry);
+                  });
     if (error != 0) return request.replyError(error);
   }
   listing.reply(request);

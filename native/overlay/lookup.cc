@@ -17,7 +17,7 @@ void Overlay::lookup(fuse::RequestPtr request) {
       return request->replyError(ESTALE);
     case Target::kTransaction: {
       Transaction& tree = *parent.txn->tree;
-      const auto found = tree.lookup(parent.ino, name, 1);
+      const auto found = tree.lookup(parent.ino, name, referencesOf(*request));
       if (found.error == ENOENT) return replyNegative(*request, mayCacheNames(tree));
       if (found.error != 0) return request->replyError(found.error);
       return replyEntry(*request, found.attributes, mayCacheNames(tree), true);
@@ -39,7 +39,7 @@ void Overlay::lookup(fuse::RequestPtr request) {
       }
       return withView(std::move(request), false, [this](fuse::Request& r, const Caller& caller) {
         if (caller.member) {
-          const auto found = caller.member->tree->lookup(kRootIno, r.name(), 1);
+          const auto found = caller.member->tree->lookup(kRootIno, r.name(), referencesOf(r));
           if (found.error != 0) return r.replyError(found.error);
           return replyEntry(r, found.attributes, false, true);
         }
@@ -55,7 +55,7 @@ void Overlay::lookup(fuse::RequestPtr request) {
     Transaction& tree = *member->tree;
     const uint64_t directory = tree.resolve(parent.committed.path());
     if (directory == 0) return request->replyError(ENOENT);
-    const auto found = tree.lookup(directory, name, 1);
+    const auto found = tree.lookup(directory, name, referencesOf(*request));
     if (found.error != 0) return request->replyError(found.error);
     return replyEntry(*request, found.attributes, false, true);
   }
@@ -65,12 +65,14 @@ void Overlay::lookup(fuse::RequestPtr request) {
 }
 
 void Overlay::forget(fuse::RequestPtr request) {
+  if (referencesOf(*request) == 0) return request->replyNone();
   const Target target = resolve(request->nodeid());
   if (target.kind == Target::kTransaction) target.txn->tree->forget(target.ino, request->arg<fuse_forget_in>().nlookup);
   request->replyNone();
 }
 
 void Overlay::batchForget(fuse::RequestPtr request) {
+  if (referencesOf(*request) == 0) return request->replyNone();
   const auto payload = request->payload();
   const auto* items = reinterpret_cast<const fuse_forget_one*>(payload.data());
   const size_t count = std::min<size_t>(request->arg<fuse_batch_forget_in>().count, payload.size() / sizeof *items);

@@ -100,6 +100,8 @@ class Overlay : public fuse::Operations {
 
   // Loads HEAD. Empty or a one-line error. Before the session starts.
   std::string load();
+  // The session of the mount itself. Others may serve the same processes' views: observers look on through one of their
+  // own, so that they wait for none of the kernel's locks of this one.
   void attach(fuse::Session* session) { session_ = session; }
   // Answers everything that waits, so that the session can stop.
   void shutDown();
@@ -247,6 +249,10 @@ class Overlay : public fuse::Operations {
     std::shared_ptr<Transaction> tree;
     uint64_t ino = 0;  // of the parent, or of the file
   };
+
+  // How many references of the kernel an answer about a node adds. None for a mount that is for looking on only: what
+  // it looks at has names and stays, and when such a mount goes away, the kernel gives nothing back.
+  unsigned referencesOf(const fuse::Request& request) const { return &request.session() == session_ ? 1 : 0; }
 
   // overlay.cc
   std::string loadManifest(uint64_t generation);    // viewsMutex_ held exclusively (or before start)

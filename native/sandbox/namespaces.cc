@@ -9,8 +9,10 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <fstream>
 #include <sstream>
+#include <stdexcept>
 #include <vector>
 
 namespace siteswap::sandbox {
@@ -85,6 +87,19 @@ bool isolateMounts(const std::string& scratch, const std::string& tree, uint64_t
   if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, nullptr) != 0) return false;
   const std::string size = "mode=1777,size=" + std::to_string(sharedMemoryBytes);
   return mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, size.c_str()) == 0 || errno == ENOENT;
+}
+
+void mountOwnView(const std::string& directory, int deviceFd) {
+  const auto check = [&](const char* what, bool isDone) {
+    if (!isDone) throw std::runtime_error(std::string(what) + ": " + std::strerror(errno));
+  };
+  check("unshare", unshare(CLONE_NEWNS) == 0);
+  check("make mounts slaves", mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) == 0);
+  // That over `directory` too: to mount over its root takes a lock which a waiting request may hold.
+  check("detach mounts", detachTreesBut(""));
+  const std::string data =
+      "fd=" + std::to_string(deviceFd) + ",rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other";
+  check("mount", mount("siteswap", directory.c_str(), "fuse.siteswap", MS_NODEV | MS_RDONLY, data.c_str()) == 0);
 }
 
 bool namespacesWork() {

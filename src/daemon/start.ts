@@ -73,11 +73,17 @@ const HINT = 'Try again with --foreground and DEBUG=siteswap:* to see why.';
 export function spawnNode(
   entry: 'daemon/keeper-main' | 'daemon/server-main' | 'verifier/main',
   words: readonly string[],
-  how: { detached: boolean; stdio: (number | 'ignore' | 'inherit' | 'pipe')[] },
+  how: {
+    detached: boolean;
+    stdio: (number | 'ignore' | 'inherit' | 'pipe')[];
+    /** A program, with its arguments, that becomes it. */
+    by?: readonly string[];
+  },
 ): ChildProcess {
   const built = fileURLToPath(new URL(`../${entry}.js`, import.meta.url));
   const script = existsSync(built) ? built : fileURLToPath(new URL(`../${entry}.ts`, import.meta.url));
-  return spawn(process.execPath, [...loaderArguments(), script, ...words], {
+  const [program, ...line] = [...(how.by ?? []), process.execPath, ...loaderArguments(), script, ...words];
+  return spawn(program!, line, {
     cwd: packageRoot(),
     detached: how.detached,
     stdio: how.stdio,

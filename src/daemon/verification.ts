@@ -3,15 +3,17 @@
  * mount, as an observer. Here: starting it, answering what it asks, and what it costs when it fails: an error, and so a
  * refusal, never a commit that nobody looked at.
  */
+import { closeSync, openSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import type { Engine } from '../fuse/backend.js';
 import type { Verdict, Verify } from '../txn/commit.js';
-import type { EnginePort, TreeView } from '../txn/engine-port.js';
+import type { TreeView } from '../txn/engine-port.js';
 import type { Transaction } from '../txn/transaction.js';
 import { changedPaths, readerOf, verifyNothing } from '../txn/verification.js';
 import { describe, SiteswapError } from '../util/errors.js';
 import { encodeFrame, FrameReader } from '../util/frames.js';
 import type { Answer, FromVerifier, Job, Question, Report } from '../verifier/protocol.js';
+import { sandboxProgram } from '../verifier/sandbox.js';
 import type { MountOptions } from './keeper-protocol.js';
 import { spawnNode } from './start.js';
 
@@ -47,8 +49,12 @@ export function createVerify({ engine, mount, logFd }: VerifierOptions): Verify 
   };
 }
 
+/** The descriptor of the FUSE device in the program that mounts it. */
+const VIEW_FD = 4;
+const DEVICE = '/dev/fuse';
+
 interface Run {
-  engine: EnginePort;
+  engine: Engine;
   transaction: Transaction;
   job: Job;
   onCheck: (name: string) => void;
@@ -58,8 +64,10 @@ interface Run {
 
 async function runVerifier(run: Run): Promise<Verdict> {
   const { engine, transaction, job, logFd } = run;
+  const view = OwnView.open(job.mountpoint);
+  const stdio = ['pipe', logFd, logFd, 'pipe', ...view.stdio] as const;
   // Its standard input tells it, by its end, that this process is gone.
-  const child = spawnNode('verifier/main', [], { detached: false, stdio: ['pipe', logFd, logFd, 'pipe'] });
+  const child = spawnNode('verifier/main', [], { detached: false, stdio: [...stdio], by: view.command });
   const channel = child.stdio[3] as Socket;
   const exited = new Promise<void>((resolve) => child.once('close', () => resolve()));
   const timer = setTimeout(() => child.kill('SIGKILL'), run.timeMs);
@@ -73,24 +81,71 @@ async function runVerifier(run: Run): Promise<Verdict> {
         channel.once('close', () => fail(`the verifier ended with ${signal ?? code}`));
       });
       channel.on('error', (error) => fail(error.message));
+      const start = (): void => {
+        view.serve(engine);
+        // Before it gets to know what to look at.
+        engine.observe({ view: { transaction: transaction.id }, pid: child.pid! });
+        channel.write(encodeFrame(job));
+      };
       const reader = new FrameReader((value) => {
         const message = value as FromVerifier;
         if ('ask' in message) void answer(run, message).then((reply) => channel.write(encodeFrame(reply)));
+        else if (message.tell === 'ready') start();
         else if (message.tell === 'check') run.onCheck(message.name);
         else if (message.tell === 'done') resolve(message.report);
         else fail(message.reason);
       });
-      channel.on('data', (chunk: Buffer) => reader.push(chunk));
-      if (child.pid === undefined) return;
-      // Before it gets to know what to look at.
-      engine.observe({ view: { transaction: transaction.id }, pid: child.pid });
-      channel.write(encodeFrame(job));
+      channel.on('data', (chunk: Buffer) => {
+        try {
+          reader.push(chunk);
+        } catch (error) {
+          fail(describe(error));
+        }
+      });
     });
   } finally {
     clearTimeout(timer);
     child.kill('SIGKILL');
     // It has nothing of the mount open any more when the commit goes on.
     await exited;
+    view.close();
+  }
+}
+
+/**
+ * A mount of the verifier's own, in a mount namespace of its own. On the mount that everybody uses, requests that wait for
+ * the decision may hold locks of the kernel (a directory that something is being created in), and the decision waits for the
+ * verifier. Only root may do this; without it the verifier looks at the mount that everybody uses.
+ */
+class OwnView {
+  #isServed = false;
+
+  private constructor(
+    private readonly device: number | null,
+    readonly command: readonly string[],
+  ) {}
+
+  static open(directory: string): OwnView {
+    if (process.geteuid?.() !== 0) return new OwnView(null, []);
+    const program = sandboxProgram();
+    return new OwnView(openSync(DEVICE, 'r+'), [program, '--own-view', directory, String(VIEW_FD), '--']);
+  }
+
+  get stdio(): number[] {
+    return this.device === null ? [] : [this.device];
+  }
+
+  /** It is mounted by now. */
+  serve(engine: Engine): void {
+    const { device } = this;
+    if (device === null) return;
+    this.#isServed = true;
+    void engine.serveViewer(device).then(() => closeSync(device));
+  }
+
+  /** What is being served is closed when its mount is gone. */
+  close(): void {
+    if (this.device !== null && !this.#isServed) closeSync(this.device);
   }
 }
 

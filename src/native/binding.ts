@@ -237,6 +237,13 @@ export interface Engine {
    */
   observe(options: { view: View; pid: number }): void;
 
+  /**
+   * Serves a second mount of the same tree, on the descriptor of a FUSE device that was mounted by whoever will look at it.
+   * For observers: the kernel's locks of the first mount may be held by requests that wait for what they look at. Resolves
+   * when that mount is gone and nothing uses the descriptor any more.
+   */
+  serveViewer(deviceFd: number): Promise<void>;
+
   stat(view: View, path: Buffer): Attributes;
   list(view: View, path: Buffer): DirectoryEntry[];
   read(view: View, path: Buffer): Promise<Buffer>;

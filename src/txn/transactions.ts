@@ -297,7 +297,15 @@ export class Transactions {
         onCheck: (name) => onStep?.('verify', id, name),
       }),
     );
-    if (transaction.state === 'refused' && this.#table.get(id) === transaction) {
+    if (this.#table.get(id) !== transaction) {
+      // What was looked at last was no longer its tree.
+      throw new SiteswapError(
+        'NO_TRANSACTION',
+        `${describeTransaction(transaction)} was committed or dropped meanwhile`,
+        'See `siteswap log`.',
+      );
+    }
+    if (transaction.state === 'refused') {
       transaction.reason = isRefused(verdict.findings) ? refusedReason(verdict.findings) : transaction.reason;
       await this.options.store.updateTransaction(infoFile(transaction));
     }

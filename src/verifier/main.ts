@@ -21,6 +21,7 @@ process.stdin.once('close', () => process.exit(1)).resume();
 (process.stdin as Socket).unref();
 
 const channel = new Channel(CHANNEL_FD);
+channel.tell({ tell: 'ready' });
 try {
   const report = await verifyJob(channel.job(), {
     before: treeBefore(channel),

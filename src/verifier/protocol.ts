@@ -1,6 +1,6 @@
 /**
  * What the server and a verifier say to each other over the verifier's descriptor `CHANNEL_FD`, as frames. The server sends
- * the job; then the verifier asks, and is answered one question at a time, tells, and ends with `done` or `failed`.
+ * the job when the verifier has told that it is there; then the verifier asks, and is answered one question at a time, tells, and ends with `done` or `failed`.
  */
 import type { ChangedPath, Finding } from '../python/checks/check.js';
 import type { PackageDifference, TreeEntry } from '../python/distributions.js';
@@ -49,4 +49,8 @@ export interface Report {
 }
 
 export type FromVerifier =
-  Question | { tell: 'check'; name: string } | { tell: 'done'; report: Report } | { tell: 'failed'; reason: string };
+  | Question
+  | { tell: 'ready' }
+  | { tell: 'check'; name: string }
+  | { tell: 'done'; report: Report }
+  | { tell: 'failed'; reason: string };

@@ -71,7 +71,8 @@ interface Report extends Omit<SandboxOutcome, 'signal' | 'output'> {
   reason: string;
 }
 
-function program(): string {
+/** Where the program is; throws when it is nowhere. */
+export function sandboxProgram(): string {
   const paths = compiledPaths(PROGRAM);
   const found = paths.find((path) => existsSync(path));
   if (found === undefined) throw new Error(`${PROGRAM} is missing (${paths.join(', ')}): run npm run build:native`);
@@ -81,7 +82,7 @@ function program(): string {
 /** What this host lets a sandbox do; null when the program is missing or does not run. */
 export function sandboxCapabilities(): SandboxCapabilities | null {
   try {
-    const { stdout } = spawnSync(program(), ['--capabilities'], { encoding: 'utf8', env: {} });
+    const { stdout } = spawnSync(sandboxProgram(), ['--capabilities'], { encoding: 'utf8', env: {} });
     const { landlock, namespaces } = JSON.parse(stdout) as { landlock: number; namespaces: boolean };
     return { landlock: landlock || null, namespaces };
   } catch {
@@ -92,7 +93,11 @@ export function sandboxCapabilities(): SandboxCapabilities | null {
 export async function runSandboxed(options: SandboxOptions): Promise<SandboxOutcome> {
   let child: ChildProcess;
   try {
-    child = spawn(program(), programArguments(options), { cwd: '/', env: {}, stdio: ['pipe', 'pipe', 'pipe', 'pipe'] });
+    child = spawn(sandboxProgram(), programArguments(options), {
+      cwd: '/',
+      env: {},
+      stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
+    });
   } catch (error) {
     return failedToStart(describe(error));
   }
