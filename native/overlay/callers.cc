@@ -203,7 +203,8 @@ bool Overlay::mustReadProgram(const process::ProcessPtr& process) {
   return known.pin && known.program.forkedNotExeced;
 }
 
-bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller) {
+bool Overlay::identify(fuse::RequestPtr& request, Asks asks, Caller& caller) {
+  const bool listsRoot = asks == Asks::kListing, mayWait = asks != Asks::kName;
   {
     std::shared_lock lock(viewsMutex_);
     caller = {};
@@ -247,7 +248,8 @@ bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller
       const bool belongs = member || observer;
       if (!belongs && !inherited.pin && program && program->forkedNotExeced) findRelatives(process, member, inherited);
       // Forked from an installer's ancestor, which may be about to move to what was installed: it waits as that does.
-      if (!belongs && !member && inherited.from && !passBarrier(request, views.open, inherited.from, false)) {
+      if (mayWait && !belongs && !member && inherited.from &&
+          !passBarrier(request, views.open, inherited.from, false)) {
         return false;
       }
       std::lock_guard lock(knownMutex_);
@@ -285,7 +287,7 @@ bool Overlay::identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller
     // The barrier: whoever comes new while an installer that has ended is not decided yet waits for the decision, and
     // so do the installer's own ancestors. Is its process alive, right now? An exit event may come too late: a shell
     // starts its next command within microseconds.
-    if (!passBarrier(request, views.open, process, caller.isNew)) return false;
+    if (mayWait && !passBarrier(request, views.open, process, caller.isNew)) return false;
     if (!listsRoot) return true;
     std::shared_lock viewsLock(viewsMutex_);
     if (viewEpoch_ != caller.viewEpoch) continue;
@@ -476,7 +478,7 @@ bool Overlay::memberInCommitted(fuse::RequestPtr& request, TxnPtr& member) {
     if (!hasMembers()) return true;
   }
   Caller caller;
-  if (!identify(request, false, caller)) return false;
+  if (!identify(request, Asks::kAttributes, caller)) return false;
   member = caller.member;
   return true;
 }

@@ -80,7 +80,7 @@ void Overlay::opendir(fuse::RequestPtr request) {
   if (target.kind == Target::kNone) return request->replyError(ESTALE);
   if (target.kind == Target::kTransaction || target.kind == Target::kLive) return request->reply(out);
   if (target.kind == Target::kRoot) {
-    return withView(std::move(request), true, [this](fuse::Request& r, const Caller& caller) {
+    return withView(std::move(request), Asks::kListing, [this](fuse::Request& r, const Caller& caller) {
       fuse_open_out opened{};
       opened.fh = caller.member ? kTransactionHandle | caller.member->id : viewRoot(caller).manifest->generation();
       r.reply(opened);

@@ -54,7 +54,7 @@ std::optional<uint64_t> Overlay::liveKey(fuse::RequestPtr& request, bool& consum
     }
     // A member that stands in it, or had it from before: its changes are its transaction's.
     Caller caller;
-    consumed = !identify(request, false, caller);
+    consumed = !identify(request, Asks::kAttributes, caller);
     if (consumed || caller.member || caller.isObserver) return std::nullopt;
     return target.ino;
   }
@@ -62,7 +62,7 @@ std::optional<uint64_t> Overlay::liveKey(fuse::RequestPtr& request, bool& consum
   if (!request->goesLive && live_.isEmpty()) return std::nullopt;
   if (target.kind != Target::kCommitted && target.kind != Target::kRoot) return std::nullopt;
   Caller caller;
-  if (!identify(request, false, caller)) {
+  if (!identify(request, Asks::kAttributes, caller)) {
     consumed = true;
     return std::nullopt;
   }

@@ -37,7 +37,7 @@ void Overlay::lookup(fuse::RequestPtr request) {
           return child ? replyEntry(*request, *child, true, true) : replyNegative(*request, true);
         }
       }
-      return withView(std::move(request), false, [this](fuse::Request& r, const Caller& caller) {
+      return withView(std::move(request), Asks::kName, [this](fuse::Request& r, const Caller& caller) {
         if (caller.member) {
           const auto found = caller.member->tree->lookup(kRootIno, r.name(), referencesOf(r));
           if (found.error != 0) return r.replyError(found.error);
@@ -100,7 +100,7 @@ void Overlay::getattr(fuse::RequestPtr request) {
       return found ? replyAttributes(*request, *found, true) : request->replyError(ESTALE);
     }
     case Target::kRoot:
-      return withView(std::move(request), false, [this](fuse::Request& r, const Caller& caller) {
+      return withView(std::move(request), Asks::kAttributes, [this](fuse::Request& r, const Caller& caller) {
         if (caller.member) {
           const auto found = caller.member->tree->getattr(kRootIno);
           if (found.error != 0) return r.replyError(found.error);
@@ -190,7 +190,7 @@ void Overlay::withXattrs(fuse::RequestPtr request, void (*answer)(fuse::Request&
       return answer(*request, xattrs);
     }
     case Target::kRoot:
-      return withView(std::move(request), false, [this, answer](fuse::Request& r, const Caller& caller) {
+      return withView(std::move(request), Asks::kAttributes, [this, answer](fuse::Request& r, const Caller& caller) {
         if (!caller.member) return answer(r, xattrsOf(viewRoot(caller)));
         Xattrs xattrs;
         if (const int e = caller.member->tree->xattrs(kRootIno, xattrs)) return r.replyError(e);

@@ -67,7 +67,7 @@ bool Overlay::enterTree(fuse::RequestPtr& request, const TxnPtr& txn) {
 bool Overlay::enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path, Change_& change) {
   for (;;) {
     Caller caller;
-    if (!identify(request, false, caller)) return false;
+    if (!identify(request, Asks::kAttributes, caller)) return false;
     if (caller.isObserver) {
       request->replyError(EROFS);
       return false;

@@ -43,7 +43,7 @@ bool Overlay::refuseObserver(fuse::RequestPtr& request) {
     if (observers_.empty()) return false;
   }
   Caller caller;
-  if (!identify(request, false, caller)) return true;
+  if (!identify(request, Asks::kAttributes, caller)) return true;
   if (!caller.isObserver) return false;
   request->replyError(EROFS);
   return true;

@@ -278,15 +278,19 @@ class Overlay : public fuse::Operations {
   void withXattrs(fuse::RequestPtr request, void (*answer)(fuse::Request&, const Xattrs&));
 
   // callers.cc
-  // False: the request was parked (consumed). Otherwise who asks; when they list the root, a non-member's view is
-  // pinned from now on.
-  bool identify(fuse::RequestPtr& request, bool listsRoot, Caller& caller);
+  enum class Asks {
+    kName,  // never waits at a barrier: the kernel may hold the root's lock, and has asked for its attributes before
+    kAttributes,  // or to change something
+    kListing,     // a non-member's view is pinned from now on
+  };
+  // False: the request was parked (consumed). Otherwise who asks.
+  bool identify(fuse::RequestPtr& request, Asks asks, Caller& caller);
   // For a request on a committed directory: the transaction that the caller is a member of, if any; nobody is
   // identified while there is none to be a member of. False: the request was parked.
   bool memberInCommitted(fuse::RequestPtr& request, TxnPtr& member);
   // identify(), then `work(caller)` under the shared views lock with the caller's view still true.
   template <class Work>
-  void withView(fuse::RequestPtr request, bool listsRoot, Work&& work);
+  void withView(fuse::RequestPtr request, Asks asks, Work&& work);
   // The entry of this process, for its present program. Sets isNew when nobody watches for its end yet.
   Known& knownOf(const process::ProcessPtr& process, const std::optional<process::Program>& program,
                  bool& isNew);  // knownMutex_
@@ -429,10 +433,10 @@ class Overlay : public fuse::Operations {
 };
 
 template <class Work>
-void Overlay::withView(fuse::RequestPtr request, bool listsRoot, Work&& work) {
+void Overlay::withView(fuse::RequestPtr request, Asks asks, Work&& work) {
   for (;;) {
     Caller caller;
-    if (!identify(request, listsRoot, caller)) return;
+    if (!identify(request, asks, caller)) return;
     std::shared_lock lock(viewsMutex_);
     if (caller.viewEpoch != viewEpoch_) continue;
     work(*request, caller);
