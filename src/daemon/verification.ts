@@ -76,10 +76,8 @@ async function runVerifier(run: Run): Promise<Verdict> {
       const fail = (why: string): void =>
         reject(new SiteswapError('INTERNAL', `verification failed: ${why}`, 'See server.log in the store.'));
       child.once('error', (error) => fail(error.message));
-      child.once('exit', (code, signal) => {
-        // What it said last may still be on its way.
-        channel.once('close', () => fail(`the verifier ended with ${signal ?? code}`));
-      });
+      // Not 'exit': what it said last may still be on its way.
+      child.once('close', (code, signal) => fail(`the verifier ended with ${signal ?? code}`));
       channel.on('error', (error) => fail(error.message));
       const start = (): void => {
         view.serve(engine);
