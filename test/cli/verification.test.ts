@@ -1,14 +1,22 @@
 /** What is verified, as the command line has it: `siteswap.toml`, options of `mount` and `run`, `verify`, `shell`. */
 import assert from 'node:assert/strict';
-import { chmodSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { MountedSite, needsFuse } from '../helpers/mounted-site.js';
+import * as v from 'valibot';
+import { statusSchema, type Status } from '../../src/daemon/control-protocol.js';
+import { MountedSite, needsFuse, SITESWAP } from '../helpers/mounted-site.js';
+import { until } from '../helpers/mounted-venv.js';
+import { childrenOf, onTerminal } from '../helpers/verified-venv.js';
 
 function configure(site: MountedSite, text: string, mode = 0o644): void {
   const path = join(site.work, 'siteswap.toml');
   writeFileSync(path, text);
   chmodSync(path, mode);
+}
+
+async function status(site: MountedSite): Promise<Status> {
+  return v.parse(statusSchema, await site.json('status', site.dir));
 }
 
 /** With a transaction that was refused: new.py says 2, the visible tree does not have it. */
@@ -134,4 +142,51 @@ test('shell: sees the staged tree, changes nothing, and its exit code is the exi
   // Its shell is gone, so it can be dropped.
   await site.must('abort', site.dir);
   await site.fails(['shell', site.dir, '--', 'true'], 13, /there is no transaction to shell/);
+});
+
+test('run on a terminal shows what is checked; status too', needsFuse, async (t) => {
+  const site = await MountedSite.mounted(t);
+  const words = ['run', site.dir, '--check', `grep -q 1 '${site.dir}/x'`, '--', 'sh', '-c', `echo 1 >'${site.dir}/x'`];
+  const shown = await onTerminal([...SITESWAP, ...words], { ...process.env, TERM: 'xterm' });
+  for (const step of ['verify: record', 'verify: test', 'move-head'])
+    assert.ok(shown.includes(`commit: ${step}\n`), shown);
+  assert.equal(await site.shell('cat x'), '1\n');
+});
+
+test('dropped while it is checked: no verdict', needsFuse, async (t) => {
+  const { site, id } = await withRefused(t);
+  const go = join(site.work, 'go');
+  const checking = site.try([
+    'verify',
+    site.dir,
+    id,
+    '--check',
+    `: >"$HOME/x"; until test -e '${go}'; do sleep 0.05; done`,
+  ]);
+  const server = (await status(site)).serverPid;
+  await until('a sandbox runs', () => childrenOf(server).some((verifier) => childrenOf(verifier).length > 0));
+  await site.must('abort', site.dir, id);
+  writeFileSync(go, '');
+  const { code, stderr } = await checking;
+  assert.equal(code, 13);
+  assert.match(stderr, /^error: transaction \d+ \(.*\) was committed or dropped meanwhile\nhint: /);
+});
+
+test('a verifier that is killed: refused, with the reason, and nothing of it is left', needsFuse, async (t) => {
+  const site = await MountedSite.mounted(t);
+  const run = site.try(['run', site.dir, '--check', 'sleep 600', '--', 'touch', join(site.dir, 'x')]);
+  await until('its test runs', async () =>
+    (await status(site)).transactions.some(({ step }) => step === 'verify test'),
+  );
+  const [verifier] = childrenOf((await status(site)).serverPid);
+  const sandboxes = childrenOf(verifier!);
+  process.kill(verifier!, 'SIGKILL');
+  const { code, stderr } = await run;
+  assert.equal(code, 1, stderr);
+  assert.match(stderr, /^error: verification failed: the verifier ended with SIGKILL\nhint: See server\.log/);
+  await until('its sandbox has ended', () => !sandboxes.some((pid) => existsSync(`/proc/${pid}`)));
+  const { transactions, health } = await status(site);
+  assert.deepEqual([transactions.map(({ state }) => state), health], [['refused'], []]);
+  assert.match(transactions[0]!.reason ?? '', /the verifier ended with SIGKILL/);
+  assert.equal(await site.shell('ls'), 'one.py\npkg\n');
 });

@@ -1,6 +1,6 @@
 /** For tests of verification: packages that pip installs into a mounted environment, and what became of the install. */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import type { MountedVenv } from './mounted-venv.js';
@@ -56,7 +56,10 @@ export function assertRunRefused({ code, stdout, stderr }: RunResult, why: RegEx
   assert.match(stderr, why);
   const [, id] = /^error: transaction (\d+) \(/m.exec(stderr) ?? [];
   assert.ok(id, stderr);
-  assert.match(stderr, new RegExp(`^hint: \`siteswap shell \\S+ ${id}\` shows it; .*verify.*commit --force.*abort`, 'm'));
+  assert.match(
+    stderr,
+    new RegExp(`^hint: \`siteswap shell \\S+ ${id}\` shows it; .*verify.*commit --force.*abort`, 'm'),
+  );
   return Number(id);
 }
 
@@ -70,10 +73,13 @@ export async function valueOf(mounted: MountedVenv, module: string, expression =
   return (await mounted.must(mounted.python, '-B', '-c', code)).trim();
 }
 
+/** A new terminal has no columns, in which nothing is shown. */
+const SIZED = 'stty cols 120 rows 40; exec "$@"';
+
 /** Runs a command on a terminal of its own; what the terminal has shown when it has ended. */
 export async function onTerminal(command: readonly string[], env: NodeJS.ProcessEnv): Promise<string> {
   const script = 'import os, pty, sys\nsys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))\n';
-  const { stdout, stderr } = await runProgram('python3', ['-c', script, ...command], { env });
+  const { stdout, stderr } = await runProgram('python3', ['-c', script, 'sh', '-c', SIZED, 'sh', ...command], { env });
   assert.equal(stderr, '');
   return stripVTControlCharacters(stdout).replaceAll('\r', '');
 }
@@ -82,4 +88,8 @@ export async function onTerminal(command: readonly string[], env: NodeJS.Process
 export async function processesWith(words: string): Promise<string[]> {
   const { stdout } = await runProgram('pgrep', ['-f', '--', words]);
   return stdout.split('\n').filter((line) => line !== '');
+}
+
+export function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
 }

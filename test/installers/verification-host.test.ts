@@ -3,7 +3,7 @@
  * on when the server is gone.
  */
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -13,7 +13,14 @@ import { notRun } from '../helpers/mounted-site.js';
 import { mountedVenv, until } from '../helpers/mounted-venv.js';
 import { ORDINARY_UID, ordinaryPython, ordinaryUserProblem } from '../helpers/private-namespace.js';
 import { runProgram } from '../helpers/venv.js';
-import { assertRunRefused, installedBefore, processesWith, runInstall, wheelOf } from '../helpers/verified-venv.js';
+import {
+  assertRunRefused,
+  childrenOf,
+  installedBefore,
+  processesWith,
+  runInstall,
+  wheelOf,
+} from '../helpers/verified-venv.js';
 import { PIP_INSTALL } from '../helpers/versioned-package.js';
 
 const TIMEOUT_MS = 10 * 60_000;
@@ -116,10 +123,6 @@ test('the server is killed while a verifier waits for a test: both end', { timeo
   await until('what it started has ended', async () => (await running()) === 0, 20_000);
   assert.notEqual((await run).code, 0);
 });
-
-function childrenOf(pid: number): number[] {
-  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
-}
 
 function exists(pid: number): boolean {
   try {
