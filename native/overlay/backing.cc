@@ -46,12 +46,24 @@ FdPtr Backing::keep(uint64_t ino, int raw) {
   return fd;
 }
 
-int Backing::openLower(const std::string& path, bool cachedOnly) {
+namespace {
+
+// With `cachedOnly` by what the kernel has in memory: EAGAIN otherwise (before Linux 5.12 always).
+int openFile(int directory, const char* path, uint64_t flags, uint64_t resolve, bool cachedOnly) {
   open_how how{};
-  how.flags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  how.flags = flags | O_CLOEXEC | O_NOFOLLOW;
+  how.mode = (flags & O_CREAT) != 0 ? 0600 : 0;
+  how.resolve = resolve | (cachedOnly ? RESOLVE_CACHED : 0);
+  const int fd = static_cast<int>(::syscall(SYS_openat2, directory, path, &how, sizeof how));
+  if (fd < 0 && errno == EINVAL && cachedOnly) errno = EAGAIN;
+  return fd;
+}
+
+}  // namespace
+
+int Backing::openLower(const std::string& path, bool cachedOnly) {
   // The path was a plain file below the lower when it was scanned; whatever stands there now, never leave the lower.
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | (cachedOnly ? RESOLVE_CACHED : 0);
-  return static_cast<int>(::syscall(SYS_openat2, lowerFd_, path.c_str(), &how, sizeof how));
+  return openFile(lowerFd_, path.c_str(), O_RDONLY | O_NONBLOCK, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS, cachedOnly);
 }
 
 FdPtr Backing::openCommitted(const Committed& file, bool cachedOnly, int& error) {
@@ -60,25 +72,23 @@ FdPtr Backing::openCommitted(const Committed& file, bool cachedOnly, int& error)
   int raw;
   if (e.layer == 0) {
     raw = openLower(file.lowerPath(), cachedOnly);
-  } else if (cachedOnly) {
-    error = EAGAIN;
-    return nullptr;
   } else {
     const std::string path = layersDir_ + "/" + std::to_string(e.layer) + "/" + Transaction::bodyName(e.body);
-    raw = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    raw = openFile(AT_FDCWD, path.c_str(), O_RDONLY, 0, cachedOnly);
   }
   if (raw < 0) {
-    error = errno == EINVAL && cachedOnly ? EAGAIN : errno;
+    error = errno;
     return nullptr;
   }
   return keep(e.ino, raw);
 }
 
-FdPtr Backing::openBody(int bodiesFd, uint64_t ino, bool live, bool create, int& error) {
+FdPtr Backing::openBody(int bodiesFd, uint64_t ino, Body body, int& error) {
+  const bool live = body.isLive, create = body.mayCreate;
   const uint64_t key = live ? ino | kLiveKey : ino;
   if (FdPtr fd = cached(key)) return fd;
   const std::string name = Transaction::bodyName(ino);
-  const int raw = ::openat(bodiesFd, name.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
+  const int raw = openFile(bodiesFd, name.c_str(), O_RDWR | (create ? O_CREAT : 0), 0, body.cachedOnly);
   if (raw < 0) {
     error = errno;
     return nullptr;

@@ -20,9 +20,13 @@ class Backing {
 
   // A committed regular file, for reading. With `cachedOnly` EAGAIN in `error` when that might have to wait for a disk.
   FdPtr openCommitted(const Committed& file, bool cachedOnly, int& error);
-  // A body that can still change, for reading and writing; made when `create`. ENOENT: nothing was written to it yet.
-  // `live`: of the live layer, where a number may also be that of a committed file.
-  FdPtr openBody(int bodiesFd, uint64_t ino, bool live, bool create, int& error);
+  struct Body {
+    bool isLive = false;  // of the live layer, where a number may also be that of a committed file
+    bool mayCreate = false;
+    bool cachedOnly = false;  // as above
+  };
+  // A body that can still change, for reading and writing. ENOENT: nothing was written to it yet.
+  FdPtr openBody(int bodiesFd, uint64_t ino, Body body, int& error);
   int lowerFd() const { return lowerFd_; }
 
  private:

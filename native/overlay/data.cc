@@ -58,11 +58,7 @@ Overlay::Source Overlay::openForReading(const Target& target, bool cachedOnly) {
     source.size = place.size;
     if (source.error != 0 || source.size == 0) return source;
     if (place.own) {
-      if (cachedOnly) {
-        source.error = EAGAIN;
-        return source;
-      }
-      source.fd = backing_.openBody(target.txn->tree->bodiesFd(), target.ino, false, false, source.error);
+      source.fd = backing_.openBody(target.txn->tree->bodiesFd(), target.ino, {.cachedOnly = cachedOnly}, source.error);
       return source;
     }
     committed = place.base;
@@ -74,11 +70,8 @@ Overlay::Source Overlay::openForReading(const Target& target, bool cachedOnly) {
     }
     source.size = present->size;
     if (source.size == 0) return source;
-    if (cachedOnly) {
-      source.error = EAGAIN;
-      return source;
-    }
-    source.fd = backing_.openBody(live_.bodiesFd(), target.ino, true, false, source.error);
+    source.fd =
+        backing_.openBody(live_.bodiesFd(), target.ino, {.isLive = true, .cachedOnly = cachedOnly}, source.error);
     return source;
   } else if (target.kind == Target::kCommitted) {
     const Entry& e = committed.entry();
@@ -132,7 +125,7 @@ int Overlay::copyBody(int bodiesFd, const std::string& temporary, const Committe
 int Overlay::writableBody(const Change_& change, uint64_t keepBytes, FdPtr& fd) {
   int error = 0;
   if (change.tree == nullptr) {
-    fd = backing_.openBody(live_.bodiesFd(), change.ino, true, true, error);
+    fd = backing_.openBody(live_.bodiesFd(), change.ino, {.isLive = true, .mayCreate = true}, error);
     return error;
   }
   const int copied = change.tree->copyUp(
@@ -140,7 +133,7 @@ int Overlay::writableBody(const Change_& change, uint64_t keepBytes, FdPtr& fd) 
         return copyBody(bodiesFd, temporary, base, keep);
       });
   if (copied != 0) return copied;
-  fd = backing_.openBody(change.tree->bodiesFd(), change.ino, false, true, error);
+  fd = backing_.openBody(change.tree->bodiesFd(), change.ino, {.mayCreate = true}, error);
   return error;
 }
 

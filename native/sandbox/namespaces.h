@@ -25,8 +25,8 @@ pid_t forkInto(Namespaces namespaces);
 bool isolateMounts(const std::string& scratch, const std::string& tree, uint64_t sharedMemoryBytes);
 
 // For whoever looks on: a mount namespace of its own, in which this FUSE device is mounted over `directory` instead of
-// what is mounted there, read-only. Throws std::runtime_error, which says why it can't be done. The caller's threads must
-// be one.
+// what is mounted there, read-only. Throws std::runtime_error, which says why it can't be done. The caller's threads
+// must be one.
 void mountOwnView(const std::string& directory, int deviceFd);
 
 // Can it be done here? Tries it.

@@ -12,5 +12,6 @@ parentPort!.on('message', ({ id, path, algorithm }: HashQuestion) => {
   } catch (error) {
     answer = { id, error: describe(error) };
   }
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a port between threads has no origin
   parentPort!.postMessage(answer);
 });
