@@ -17,7 +17,7 @@ interface Pending {
 }
 
 /** Methods that answer when something else has happened; the others answer at once or the server is ill. */
-const PATIENT: ReadonlySet<Method> = new Set<Method>(['commit', 'wait', 'unmount', 'abort']);
+const PATIENT: ReadonlySet<Method> = new Set<Method>(['commit', 'verify', 'wait', 'unmount', 'abort']);
 
 export class ControlClient {
   #nextId = 1;

@@ -16,6 +16,8 @@ export const QUIET_POLL_MS = 250;
 export const MAX_MESSAGE_BYTES = 1 << 20;
 export const MAX_CONNECTIONS = 64;
 export const REQUEST_TIMEOUT_MS = 10_000;
+/** An unmount: the kernel gives back every name and inode that it has cached, millions on a large host. */
+export const UNMOUNT_TIMEOUT_MS = 120_000;
 /** From spawning the server until it serves. */
 export const SERVER_START_TIMEOUT_MS = 30_000;
 

@@ -12,10 +12,10 @@ import { loadBinding } from '../../native/load.js';
 import { StoreLayout } from '../../store/layout.js';
 import { acquireLock } from '../../store/lock.js';
 import { describe, SiteswapError } from '../../util/errors.js';
+import { UNMOUNT_TIMEOUT_MS } from '../../util/limits.js';
 import { tell, warn } from '../output.js';
 import { ask, isStore, mounted, mountOrStore } from '../target.js';
 
-const GONE_TIMEOUT_MS = 10_000;
 const POLL_MS = 20;
 const SERVER_DEAD: readonly string[] = ['SERVER_SILENT', 'NOT_MOUNTED'];
 
@@ -52,6 +52,9 @@ async function unmount(mount: SiteswapMount, options: Options): Promise<void> {
     await ask(store, 'unmount', { force: options.force ?? false, lazy: options.lazy ?? false });
   } catch (error) {
     if (!(error instanceof SiteswapError) || !SERVER_DEAD.includes(error.code)) throw error;
+    // A server whose mount is gone ends, maybe before the kernel has given back all that it had cached, and so before
+    // the answer.
+    if (!isMounted(mount)) return finish(mount, options);
     if (!options.force) {
       const message = `the server of ${mountpoint} does not answer`;
       throw new SiteswapError('SERVER_SILENT', message, `siteswap unmount --force ${mountpoint}`, { cause: error });
@@ -59,6 +62,11 @@ async function unmount(mount: SiteswapMount, options: Options): Promise<void> {
     warn(`the server of ${mountpoint} does not answer: ending the mount without it`);
     detach(mount);
   }
+  await finish(mount, options);
+}
+
+async function finish(mount: SiteswapMount, options: Options): Promise<void> {
+  const { mountpoint, store } = mount;
   await poll(() => !isMounted(mount), `${mountpoint} is still mounted`);
   // Detached, it is served until the last of its files is closed.
   if (!options.lazy) await poll(() => isStoreFree(store), `the daemon of ${mountpoint} has not ended`);
@@ -124,7 +132,7 @@ function deleteStore({ root, format, lock }: StoreLayout): void {
 }
 
 async function poll(done: () => boolean, otherwise: string): Promise<void> {
-  const deadline = Date.now() + GONE_TIMEOUT_MS;
+  const deadline = Date.now() + UNMOUNT_TIMEOUT_MS;
   while (!done()) {
     if (Date.now() > deadline) throw new SiteswapError('TIMED_OUT', otherwise, 'See server.log in the store.');
     await sleep(POLL_MS);
