@@ -35,7 +35,7 @@ function importing(mounted: MountedVenv): () => Promise<{ count: number; failure
       if (code !== 0) result.failures.push(stderr);
     }
   };
-  const loops = Promise.all([loop(), loop()]);
+  const loops = loop();
   return async () => {
     running = false;
     await loops;
