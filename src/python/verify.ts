@@ -32,10 +32,11 @@ export interface VerifyResult {
 export async function verify(input: CheckInput, options: VerifyOptions = {}): Promise<VerifyResult> {
   const context = new CheckContext(input);
   const result: VerifyResult = { findings: [], packages: await packagesOf(context), checks: [] };
-  for (const { name, run } of options.checks ?? CHECKS) {
+  for (const check of options.checks ?? CHECKS) {
+    const { name } = check;
     options.onCheck?.(name);
     const start = performance.now();
-    result.findings.push(...(await run(context)));
+    result.findings.push(...(await check.run(context)));
     result.checks.push({ name, durationMs: performance.now() - start });
   }
   return result;

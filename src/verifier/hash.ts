@@ -42,6 +42,7 @@ export class Hasher {
     if (size < SMALL_BYTES) return Promise.resolve(digestFile(this.root, path, algorithm));
     const id = this.#next++;
     const result = new Promise<FileDigest | null>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
     this.#worker(id).postMessage({ id, path, algorithm } satisfies HashQuestion);
     return result;
   }

@@ -10,7 +10,7 @@ export const EMPTY_TREE: TreeReader = { list: () => null, read: () => Promise.re
 export function directoryTree(root: string): TreeReader {
   return {
     list(path) {
-      const entries = orNull(() => readdirSync(at(root, path), { withFileTypes: true, encoding: 'latin1' as 'utf8' }));
+      const entries = orNull(() => readdirSync(at(root, path), { withFileTypes: true, encoding: 'latin1' }));
       return entries && entries.map((entry) => ({ name: entry.name, type: typeOf(entry) }));
     },
     // A link is followed no further than the verifier does.

@@ -27,9 +27,9 @@ function seed(work: string, version: string): string {
 /** Fresh interpreters, one after the other, until stopped: how many there were, and what those said that failed. */
 function importing(mounted: MountedVenv): () => Promise<{ count: number; failures: string[] }> {
   const result = { count: 0, failures: [] as string[] };
-  let running = true;
+  const stopped = new AbortController();
   const loop = async (): Promise<void> => {
-    while (running) {
+    while (!stopped.signal.aborted) {
       const { code, stderr } = await mounted.venv.run(mounted.python, ['-B', '-c', SEED.join('\n')]);
       result.count += 1;
       if (code !== 0) result.failures.push(stderr);
@@ -37,7 +37,7 @@ function importing(mounted: MountedVenv): () => Promise<{ count: number; failure
   };
   const loops = loop();
   return async () => {
-    running = false;
+    stopped.abort();
     await loops;
     return result;
   };
