@@ -45,7 +45,7 @@ test('mount, status, unmount, and the store goes on where it ended', needsFuse, 
 test('log: newest first; of a store without a mount too', needsFuse, async (t) => {
   const site = await MountedSite.mounted(t);
   for (const name of ['a', 'b']) await site.must('run', site.dir, '--', 'touch', join(site.dir, name));
-  const schema = v.object({ generations: v.array(generationSchema) });
+  const schema = v.object({ generations: v.array(generationSchema), refused: v.array(v.unknown()) });
   const log = v.parse(schema, await site.json('log', site.dir));
   assert.deepEqual(
     log.generations.map(({ generation, parent, reason, command }) => [generation, parent, reason, command[0] ?? null]),
@@ -88,7 +88,14 @@ test('run: a result that is refused: 120, kept, and taken by force or dropped', 
   const before = await site.hash();
   const install = (name: string): string[] => {
     const info = join(site.dir, `${name}-1.dist-info`);
-    return ['run', site.dir, '--', 'sh', '-c', `mkdir '${info}'; echo "Name: ${name}" >'${info}/METADATA'`];
+    return [
+      'run',
+      site.dir,
+      '--',
+      'sh',
+      '-c',
+      `mkdir '${info}'; printf 'Metadata-Version: 2.1\\nName: ${name}\\nVersion: 1\\n' >'${info}/METADATA'`,
+    ];
   };
   const refused = await site.try(install('half'));
   assert.equal(refused.code, 120, refused.stderr);
@@ -103,8 +110,13 @@ test('run: a result that is refused: 120, kept, and taken by force or dropped', 
   await site.must('mount', site.dir);
   const id = String(status.transactions[0]!.id);
   await site.fails(['commit', site.dir, id], 14, /is not committed: half-1\.dist-info has no RECORD/);
-  assert.deepEqual(await site.json('commit', '--force', site.dir, id), { generation: 1, changed: true });
-  assert.equal(await site.shell('cat half-1.dist-info/METADATA'), 'Name: half\n');
+  const forced = {
+    generation: 1,
+    changed: true,
+    warnings: ['taken by force, although: half-1.dist-info has no RECORD'],
+  };
+  assert.deepEqual(await site.json('commit', '--force', site.dir, id), forced);
+  assert.match(await site.shell('cat half-1.dist-info/METADATA'), /^Name: half$/m);
 
   assert.equal((await site.try(install('other'))).code, 120);
   await site.must('abort', site.dir);
@@ -129,7 +141,7 @@ test('begin, commit, abort: a token joins, the number is on stdout', needsFuse, 
   await join_(first.token, 'echo 1 >mine; cat mine');
   assert.equal(await site.shell('ls'), 'one.py\npkg\n');
   await site.fails(['unmount', site.dir], 12, /still open/);
-  assert.deepEqual(await site.json('commit', site.dir), { generation: 1, changed: true });
+  assert.deepEqual(await site.json('commit', site.dir), { generation: 1, changed: true, warnings: [] });
   assert.equal(await site.shell('cat mine'), '1\n');
 
   const second = v.parse(begin, await site.json('begin', site.dir, '--pid', pid));
