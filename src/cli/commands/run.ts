@@ -5,19 +5,14 @@
  * commit. Signals that are meant to end CMD are passed on, and CMD's end decides; a commit that was asked for is waited
  * for, since the server carries it out in any case.
  */
-import { spawn } from 'node:child_process';
-import { constants } from 'node:os';
 import type { Command } from 'commander';
-import type { Result } from '../../daemon/control-protocol.js';
-import { describe, SiteswapError, systemCode } from '../../util/errors.js';
+import { SiteswapError } from '../../util/errors.js';
 import { exitCode } from '../../util/exit-codes.js';
 import { collect } from '../arguments.js';
+import { runChild } from '../child.js';
 import { reportError, tell, tellWarnings } from '../output.js';
 import { withCommitSteps } from '../progress.js';
 import { ask, mounted } from '../target.js';
-
-const NOT_FOUND = 127;
-const NOT_EXECUTABLE = 126;
 
 /** `command`: the words after `--`, which commander never sees. */
 export function addRun(program: Command, command: readonly string[]): void {
@@ -44,7 +39,7 @@ async function run(dir: string | undefined, command: readonly string[], commands
   const { store } = await mounted(dir);
   const begun = await ask(store, 'begin', { pid: process.pid, explicit: true, command: [...command] });
   const { transaction } = begun;
-  const ended = await runCommand(command, begun);
+  const ended = await runChild(command, { env: { SITESWAP_TRANSACTION: begun.token } });
   if (ended !== 0) {
     await ask(store, 'abort', { transaction });
     tell(`siteswap: the command failed (${ended}): nothing was changed`);
@@ -59,22 +54,4 @@ async function run(dir: string | undefined, command: readonly string[], commands
     if (code === exitCode('commitRefused')) return exitCode('runRefused');
     return code === exitCode('commitConflict') ? exitCode('runConflict') : code;
   }
-}
-
-/** Resolves with CMD's exit code, as a shell would give it. */
-function runCommand([file, ...args]: readonly string[], { token }: Result<'begin'>): Promise<number> {
-  const child = spawn(file!, args, { stdio: 'inherit', env: { ...process.env, SITESWAP_TRANSACTION: token } });
-  // A terminal sends its signals to CMD too: there it is enough that they don't end this process.
-  const fromTerminal = process.stdin.isTTY ? ['SIGINT', 'SIGQUIT'] : [];
-  const pass = (signal: NodeJS.Signals): void => {
-    if (!fromTerminal.includes(signal)) child.kill(signal);
-  };
-  for (const signal of ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, pass);
-  return new Promise((resolve) => {
-    child.once('error', (error) => {
-      tell(`siteswap: ${file}: ${systemCode(error) === 'ENOENT' ? 'command not found' : describe(error)}`);
-      resolve(systemCode(error) === 'ENOENT' ? NOT_FOUND : NOT_EXECUTABLE);
-    });
-    child.once('exit', (code, signal) => resolve(signal === null ? code! : 128 + constants.signals[signal]));
-  });
 }
