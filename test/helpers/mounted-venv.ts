@@ -8,7 +8,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -222,9 +222,9 @@ export async function until(what: string, condition: () => boolean | Promise<boo
   }
 }
 
-/** A script beside the mount. */
+/** A script beside the mount. One that is there already stays untouched: an interpreter may be about to read it. */
 export function writeScript({ work }: { work: string }, name: string, text: string): string {
   const path = join(work, name);
-  writeFileSync(path, text, { mode: 0o755 });
+  if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text, { mode: 0o755 });
   return path;
 }

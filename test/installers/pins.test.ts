@@ -11,7 +11,7 @@ import { mountedVenv, until, writeScript, type MountedVenv } from '../helpers/mo
 import { PIP_INSTALL } from '../helpers/versioned-package.js';
 import { buildWheel } from '../helpers/wheel.js';
 
-const TIMEOUT_MS = 2 * 60_000;
+const TIMEOUT_MS = 10 * 60_000;
 
 /**
  * One command a line: `pid`; `see`: pkg's version as a new import has it; `fork`: a child that goes on here; `orphan`: a

@@ -267,7 +267,7 @@ test(
     assert.match(transactions[0]?.reason ?? '', /pip.* \(generation 1\) changed the same files: .*pkg\/__init__\.py/);
     // By `run`, with a code of its own.
     const go = join(mounted.work, 'go');
-    const held = `echo x > '${mounted.site}/pkg/sub.py'; while [ ! -e '${go}' ]; do sleep 0.05; done`;
+    const held = `echo x=1 > '${mounted.site}/pkg/sub.py'; while [ ! -e '${go}' ]; do sleep 0.05; done`;
     const running = mounted.tryRun(['sh', '-c', held]);
     while ((await mounted.status()).transactions.every(({ state, mutations }) => state !== 'open' || mutations === 0));
     await mounted.must('pip', ...PIP_INSTALL, versionedWheel(mounted.work, { version: '1.0.0', serial: 2 }));
