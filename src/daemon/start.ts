@@ -5,13 +5,11 @@
  * started with the loader options of this process, so that it works from the sources too.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
 import { SiteswapError } from '../util/errors.js';
 import { MAX_MESSAGE_BYTES } from '../util/limits.js';
-import { packageRoot } from '../util/package-root.js';
+import { packageRoot, scriptAt } from '../util/package-root.js';
 import { startMessageSchema, type MountOptions, type StartMessage } from './keeper-protocol.js';
 import { LineReader } from './line-reader.js';
 
@@ -80,8 +78,7 @@ export function spawnNode(
     by?: readonly string[];
   },
 ): ChildProcess {
-  const built = fileURLToPath(new URL(`../${entry}.js`, import.meta.url));
-  const script = existsSync(built) ? built : fileURLToPath(new URL(`../${entry}.ts`, import.meta.url));
+  const script = scriptAt(`../${entry}`, import.meta.url);
   const [program, ...line] = [...(how.by ?? []), process.execPath, ...loaderArguments(), script, ...words];
   return spawn(program!, line, {
     cwd: packageRoot(),

@@ -3,6 +3,7 @@
  *
  * Independent of where the tree is: `TreeReader` has a view of the engine behind it, or a plain directory.
  */
+import { posix } from 'node:path';
 import { normalizeName, parseMetadataName, parseNameAndVersion, type MetadataKind } from './dist-info.js';
 
 export interface TreeEntry {
@@ -41,6 +42,12 @@ export const METADATA_FILE: Record<'dist-info' | 'egg-info', string> = {
 
 export function joinPath(directory: string, name: string): string {
   return directory === '' ? name : `${directory}/${name}`;
+}
+
+/** Of a path in the root it is ''. */
+export function parentOf(path: string): string {
+  const parent = posix.dirname(path);
+  return parent === '.' ? '' : parent;
 }
 
 /** Distributions whose metadata lies in `directory`, by path. */

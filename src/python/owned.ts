@@ -1,6 +1,6 @@
 /** Which files a distribution owns, by what its installer wrote down: RECORD, or an egg-info's installed-files.txt. */
 import { posix } from 'node:path';
-import { joinPath, listDistributions, type Distribution, type TreeReader } from './distributions.js';
+import { joinPath, listDistributions, parentOf, type Distribution, type TreeReader } from './distributions.js';
 import { parseRecord } from './record.js';
 
 /**
@@ -65,11 +65,6 @@ function bytecodeOf(tree: TreeReader, file: string): string[] {
   return (tree.list(cache) ?? [])
     .filter(({ name }) => name.startsWith(stem) && name.endsWith('.pyc'))
     .map(({ name }) => joinPath(cache, name));
-}
-
-function parentOf(path: string): string {
-  const parent = posix.dirname(path);
-  return parent === '.' ? '' : parent;
 }
 
 function existence(tree: TreeReader): (path: string) => boolean {

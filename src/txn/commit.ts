@@ -1,6 +1,7 @@
 /**
  * A commit: a list of named steps, in two halves. `examine` looks at the transaction's own tree, and any number of them
- * at once may; `publish` changes the store, one at a time (the number of the next generation is read at the start). The names are what progress shows, the log, and the points at which tests kill us.
+ * at once may; `publish` changes the store, one at a time (the number of the next generation is read at the start). The
+ * names are what progress shows, the log, and the points at which tests kill us.
  *
  * Invariants: HEAD moves only after everything it names is durable; a crash before `move-head` leaves what recovery
  * deletes (or, for a kept transaction, moves back); an error before `move-head` is undone here and the transaction

@@ -3,7 +3,7 @@
  * commit takes away from HEAD. Without such a move it is one plain build.
  * Called by commit.ts, in its step `build`.
  */
-import { posix } from 'node:path';
+import { parentOf } from '../python/distributions.js';
 import { leftoversOf } from '../python/owned.js';
 import { touchedMetadata } from '../python/verify.js';
 import type { Generation, PackageChange } from '../store/generation.js';
@@ -12,7 +12,7 @@ import { clashesOf, packagesFrom, type Clash } from './clash.js';
 import type { BuildOutcome, BuildRequest, EnginePort, PathChange, Resolution, TreeView } from './engine-port.js';
 import { resolveConflicts } from './resolve.js';
 import type { Transaction } from './transaction.js';
-import { readerOf } from './verification.js';
+import { changedPaths, readerOf } from './verification.js';
 
 /** Merged directories have their conflicts in the next round; more levels of them than this no tree has. */
 const MOST_ROUNDS = 64;
@@ -82,8 +82,8 @@ function viewsOf({ transaction, store }: RebaseInput): { base: TreeView; head: T
 async function takenAway(input: RebaseInput, clashes: readonly Clash[]): Promise<Resolution[]> {
   if (clashes.length === 0) return [];
   const { head, ours } = viewsOf(input);
-  const metadata = touchedMetadata(input.changes.map(({ path, kind }) => ({ path: path.toString('latin1'), kind })));
-  const directories = new Set(metadata.map((path) => posix.dirname(path)).map((path) => (path === '.' ? '' : path)));
+  const metadata = touchedMetadata(changedPaths(input.changes));
+  const directories = new Set(metadata.map(parentOf));
   const paths = await leftoversOf(
     new Set(clashes.map(({ name }) => name)),
     [...directories],

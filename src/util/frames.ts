@@ -15,6 +15,11 @@ export function encodeFrame(value: unknown): Buffer {
   return Buffer.concat([header, body]);
 }
 
+/** For who can wait: `read` gives exactly as many bytes as it is asked for. */
+export function readFrame(read: (sizeBytes: number) => Buffer): unknown {
+  return deserialize(read(read(HEADER_BYTES).readUInt32LE()));
+}
+
 /** Puts chunks together; calls `onValue` for each whole message. */
 export class FrameReader {
   #chunks: Buffer[] = [];

@@ -14,6 +14,12 @@ export function packageRoot(): string {
   }
 }
 
+/** An entry point of ours beside the module `from`: compiled, or as a source. `name` has no suffix. */
+export function scriptAt(name: string, from: string): string {
+  const built = fileURLToPath(new URL(`${name}.js`, from));
+  return existsSync(built) ? built : fileURLToPath(new URL(`${name}.ts`, from));
+}
+
 /** 'glibc' or 'musl': what was compiled for one does not run with the other. */
 function libc(): string {
   const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };

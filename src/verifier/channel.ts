@@ -3,8 +3,7 @@
  * else to do until the answer is there.
  */
 import { readSync, writeSync } from 'node:fs';
-import { deserialize } from 'node:v8';
-import { encodeFrame } from '../util/frames.js';
+import { encodeFrame, readFrame } from '../util/frames.js';
 import type { Answer, FromVerifier, Job, Question } from './protocol.js';
 
 export class Channel {
@@ -27,7 +26,7 @@ export class Channel {
   }
 
   #receive(): unknown {
-    return deserialize(this.#read(this.#read(4).readUInt32LE()));
+    return readFrame((sizeBytes) => this.#read(sizeBytes));
   }
 
   #read(sizeBytes: number): Buffer {

@@ -1,5 +1,5 @@
 /** `--verify deep`: the modules of distributions that need one that changed. */
-import { joinPath, type PackageDifference, type TreeReader } from '../python/distributions.js';
+import { joinPath, parentOf, type PackageDifference, type TreeReader } from '../python/distributions.js';
 import { readFacts, type DistributionFacts } from '../python/checks/facts.js';
 import { normalizeName } from '../python/dist-info.js';
 import { parseRecord } from '../python/record.js';
@@ -26,7 +26,7 @@ function needs(requirement: string, names: ReadonlySet<string>): boolean {
 }
 
 async function modulesOf({ path, kind }: DistributionFacts, tree: TreeReader): Promise<string[]> {
-  const directory = path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : '';
+  const directory = parentOf(path);
   const read = async (name: string): Promise<string> =>
     (await tree.read(joinPath(path, name)))?.toString('latin1') ?? '';
   const rows =

@@ -2,12 +2,12 @@
  * Hashes files of the staged tree: small ones at once, large ones on threads of their own, which are started when the first
  * comes. Each byte is read once.
  */
-import { closeSync, existsSync, fstatSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { FileDigest } from '../python/checks/check.js';
-import { digestFile } from './digest.js';
+import { digestOpen } from './digest.js';
+import { scriptAt } from '../util/package-root.js';
 import { openFile } from './trees.js';
 
 /** A thread takes longer to start than this takes to hash. */
@@ -37,9 +37,11 @@ export class Hasher {
   hash(path: string, algorithm: string): Promise<FileDigest | null> {
     const fd = openFile(this.root, path);
     if (fd === null) return Promise.resolve(null);
-    const { size } = fstatSync(fd);
-    closeSync(fd);
-    if (size < SMALL_BYTES) return Promise.resolve(digestFile(this.root, path, algorithm));
+    try {
+      if (fstatSync(fd).size < SMALL_BYTES) return Promise.resolve(digestOpen(fd, algorithm));
+    } finally {
+      closeSync(fd);
+    }
     const id = this.#next++;
     const result = new Promise<FileDigest | null>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
@@ -58,9 +60,7 @@ export class Hasher {
   }
 
   #start(): void {
-    const built = fileURLToPath(new URL('./hash-worker.js', import.meta.url));
-    const script = existsSync(built) ? built : fileURLToPath(new URL('./hash-worker.ts', import.meta.url));
-    const worker = new Worker(script, { workerData: { root: this.root } });
+    const worker = new Worker(scriptAt('./hash-worker', import.meta.url), { workerData: { root: this.root } });
     worker.on('message', (answer: HashAnswer) => {
       const waiting = this.#waiting.get(answer.id);
       this.#waiting.delete(answer.id);

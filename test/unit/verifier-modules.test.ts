@@ -1,19 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { TreeReader } from '../../src/python/distributions.js';
+import { memoryTree } from '../helpers/python-tree.js';
 import { touchedModules } from '../../src/verifier/modules.js';
 
 function tree(paths: readonly string[]): TreeReader {
-  return {
-    list(path) {
-      const prefix = path === '' ? '' : `${path}/`;
-      const below = paths.filter((each) => each.startsWith(prefix));
-      if (below.length === 0 && path !== '') return null;
-      const names = new Set(below.map((each) => each.slice(prefix.length).split('/')[0] ?? ''));
-      return [...names].map((name) => ({ name, type: paths.includes(prefix + name) ? 'file' : 'directory' }));
-    },
-    read: () => Promise.resolve(null),
-  };
+  return memoryTree(Object.fromEntries(paths.map((path) => [path, ''])));
 }
 
 /** Of a tree in which all of `added` was added, and `there` was before. */

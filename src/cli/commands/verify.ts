@@ -1,6 +1,8 @@
 /** `siteswap verify`: checks a transaction that was refused or staged once more. Exits with 14 when it would be refused. */
 import type { Command } from 'commander';
 import type { Result } from '../../daemon/control-protocol.js';
+import { count } from '../../python/checks/words.js';
+import { isRefused } from '../../txn/commit.js';
 import { exitCode } from '../../util/exit-codes.js';
 import { collect, dirAndTransaction } from '../arguments.js';
 import { print, printJson, table } from '../output.js';
@@ -29,7 +31,7 @@ export function addVerify(program: Command): void {
       );
       if (options.json) printJson(result);
       else print(verifyText(result));
-      if (result.findings.some(({ severity }) => severity === 'error')) process.exitCode = exitCode('commitRefused');
+      if (isRefused(result.findings)) process.exitCode = exitCode('commitRefused');
     });
 }
 
@@ -38,13 +40,9 @@ export function verifyText({ transaction, findings, checks }: Result<'verify'>):
     const found = findings.filter(({ check }) => check === name);
     const errors = found.filter(({ severity }) => severity === 'error').length;
     const warnings = found.length - errors;
-    const said = [count(errors, 'error'), count(warnings, 'warning')].filter(Boolean).join(', ') || 'ok';
-    return [name, `${durationMs.toFixed(0)} ms`, said];
+    const said = [errors > 0 && count(errors, 'error'), warnings > 0 && count(warnings, 'warning')];
+    return [name, `${durationMs.toFixed(0)} ms`, said.filter(Boolean).join(', ') || 'ok'];
   });
   const lines = findings.map(({ severity, check, message }) => `${severity}: ${check}: ${message}`);
   return [`transaction ${transaction}`, table([['CHECK', 'TIME', 'RESULT'], ...rows]), ...lines].join('\n');
-}
-
-function count(number: number, word: string): string {
-  return number === 0 ? '' : `${number} ${word}${number === 1 ? '' : 's'}`;
 }

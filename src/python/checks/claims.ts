@@ -1,9 +1,9 @@
 /** Which files a distribution says are its own: RECORD, installed-files.txt, or the names in top_level.txt. */
 import { posix } from 'node:path';
 import type { MetadataKind } from '../dist-info.js';
-import { joinPath } from '../distributions.js';
+import { joinPath, parentOf } from '../distributions.js';
 import { parseRecord, type RecordRow } from '../record.js';
-import { parentOf, type TreeIndex } from './tree-index.js';
+import { type TreeIndex } from './tree-index.js';
 
 export interface Claims {
   /** Of the metadata. */

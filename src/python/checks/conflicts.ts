@@ -3,13 +3,13 @@
  * uninstall of either breaks the other. The same contents (a namespace's `__init__.py`) are no conflict.
  */
 import { normalizeName, parseMetadataName } from '../dist-info.js';
-import { joinPath } from '../distributions.js';
+import { joinPath, parentOf } from '../distributions.js';
 import type { RecordRow } from '../record.js';
 import type { Check } from './check.js';
 import type { Claims } from './claims.js';
 import type { CheckContext } from './context.js';
 import type { Finding } from './input.js';
-import { isBytecode, parentOf } from './tree-index.js';
+import { isBytecode } from './tree-index.js';
 import { count, listedPaths, shown } from './words.js';
 
 const IMPORTED = /\.(py|pth|so|pyd)$/;

@@ -1,11 +1,11 @@
 /** What the checks of one transaction share: each fact is worked out once, when the first check asks. */
 import { parseMetadataName, type MetadataKind } from '../dist-info.js';
-import { joinPath } from '../distributions.js';
+import { joinPath, parentOf } from '../distributions.js';
 import { readClaims, type Claims } from './claims.js';
 import { readFacts, siteDirectories, type DistributionFacts } from './facts.js';
 import type { ChangedPath, CheckInput } from './input.js';
 import { touchedMetadata } from './touched.js';
-import { parentOf, TreeIndex } from './tree-index.js';
+import { TreeIndex } from './tree-index.js';
 import { mapSome } from './map-some.js';
 
 export interface TouchedMetadata {

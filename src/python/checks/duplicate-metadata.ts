@@ -1,9 +1,9 @@
 /** One project, two metadata directories: which one importlib.metadata finds is chance, and pip removes only one. */
+import { parentOf } from '../distributions.js';
 import type { Check } from './check.js';
 import type { CheckContext } from './context.js';
 import { readFacts, type DistributionFacts } from './facts.js';
 import type { Finding } from './input.js';
-import { parentOf } from './tree-index.js';
 import { shown } from './words.js';
 
 export const duplicateMetadata: Check = {

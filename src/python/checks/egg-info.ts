@@ -1,12 +1,12 @@
 /** Installs of before wheels: what installed-files.txt and top_level.txt list, eggs, and where egg-links lead. */
-import { joinPath } from '../distributions.js';
+import { joinPath, parentOf } from '../distributions.js';
 import type { Check } from './check.js';
 import { linesOf, type Claims } from './claims.js';
 import type { CheckContext, TouchedMetadata } from './context.js';
 import type { Finding } from './input.js';
 import { isOrphan } from './orphan-metadata.js';
 import { pointsNowhere } from './pth.js';
-import { isBytecode, parentOf } from './tree-index.js';
+import { isBytecode } from './tree-index.js';
 import { count, listedPaths, shown } from './words.js';
 
 const ZIP_MAGIC = 'PK';

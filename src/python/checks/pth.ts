@@ -3,12 +3,11 @@
  * Read as site.py does; lines that are code (`import …`) are neither executed nor judged.
  */
 import { posix } from 'node:path';
-import { joinPath } from '../distributions.js';
+import { joinPath, parentOf } from '../distributions.js';
 import type { Check } from './check.js';
 import { linesOf } from './claims.js';
 import type { CheckContext } from './context.js';
 import type { Finding } from './input.js';
-import { parentOf } from './tree-index.js';
 import { listedPaths, shown } from './words.js';
 
 export const pth: Check = {

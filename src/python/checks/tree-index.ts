@@ -1,6 +1,6 @@
 /** A tree whose directories are listed at most once each: checks ask for the same thousands of paths. */
 import { posix } from 'node:path';
-import { joinPath, type TreeReader } from '../distributions.js';
+import { joinPath, parentOf, type TreeReader } from '../distributions.js';
 
 export class TreeIndex implements TreeReader {
   readonly #reader: TreeReader;
@@ -51,12 +51,6 @@ export class TreeIndex implements TreeReader {
       return type === 'directory' ? this.filesBelow(below) : [below];
     });
   }
-}
-
-/** Of a path in the root it is ''. */
-export function parentOf(path: string): string {
-  const parent = posix.dirname(path);
-  return parent === '.' ? '' : parent;
 }
 
 export function isBelow(path: string, directory: string): boolean {
