@@ -153,7 +153,7 @@ void Overlay::write(fuse::RequestPtr request) {
   const auto& arg = request->arg<fuse_write_in>();
   request->resign();
   Change_ change;
-  if (!enterFile(request, request->nodeid(), true, change)) return;
+  if (!enterFile(request, request->nodeid(), Reach::kByDescriptor, change)) return;
   FdPtr fd;
   if (const int e = writableBody(change, UINT64_MAX, fd)) return request->replyError(e);
   const auto data = request->payload();
@@ -178,7 +178,7 @@ void Overlay::fallocate(fuse::RequestPtr request) {
   const auto& arg = request->arg<fuse_fallocate_in>();
   request->resign();
   Change_ change;
-  if (!enterFile(request, request->nodeid(), true, change)) return;
+  if (!enterFile(request, request->nodeid(), Reach::kByDescriptor, change)) return;
   FdPtr fd;
   if (const int e = writableBody(change, UINT64_MAX, fd)) return request->replyError(e);
   if (::fallocate(fd->get(), static_cast<int>(arg.mode), static_cast<off_t>(arg.offset),
@@ -211,7 +211,7 @@ void Overlay::copyFileRange(fuse::RequestPtr request) {
   request->resign();
   if (arg.flags != 0) return request->replyError(EINVAL);
   Change_ change;
-  if (!enterFile(request, arg.nodeid_out, true, change)) return;
+  if (!enterFile(request, arg.nodeid_out, Reach::kByDescriptor, change)) return;
   const Source source = openForReading(resolve(request->nodeid()), false);
   if (source.error != 0) return request->replyError(source.error);
   fuse_write_out out{};

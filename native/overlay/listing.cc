@@ -3,7 +3,7 @@
 // Handles carry no state: a root handle's number says which view it lists (so one listing shows one generation however
 // long it takes), any other's is 0, or says which transaction a committed directory was opened in.
 // Offsets: 1 is behind ".", 2 behind "..", n + 2 behind child n of a committed directory; a transaction's by its
-// cookies. The root's listing is never kept by the kernel: a handle from before a swap could fill the cache after it.
+// cookies. When the kernel may keep the root's listing: root_listing.h.
 #include <dirent.h>
 
 #include <algorithm>
@@ -17,6 +17,7 @@ namespace siteswap::overlay {
 namespace {
 
 constexpr uint64_t kTransactionHandle = uint64_t{1} << 63;
+constexpr uint64_t kKeepingHandle = uint64_t{1} << 62;  // of the root
 constexpr uint64_t kLiveOffset = uint64_t{1} << 61;
 
 // Either kind of listing. An entry without a node (nodeid 0) gives the kernel the name only.
@@ -74,6 +75,11 @@ void addLive(Listing& listing, const std::vector<LiveLayer::Addition>& additions
 
 }  // namespace
 
+// Not while somebody's root changes, nor for a mount that is for looking on: its handles are not counted.
+bool Overlay::mayKeepRootListing(const fuse::Request& request) const {
+  return session_->negotiated().epoch && &request.session() == session_ && !hasMembers();
+}
+
 void Overlay::opendir(fuse::RequestPtr request) {
   const Target target = resolve(request->nodeid());
   fuse_open_out out{};
@@ -82,7 +88,14 @@ void Overlay::opendir(fuse::RequestPtr request) {
   if (target.kind == Target::kRoot) {
     return withView(std::move(request), Asks::kListing, [this](fuse::Request& r, const Caller& caller) {
       fuse_open_out opened{};
-      opened.fh = caller.member ? kTransactionHandle | caller.member->id : viewRoot(caller).manifest->generation();
+      if (caller.member) {
+        opened.fh = kTransactionHandle | caller.member->id;
+        return r.reply(opened);
+      }
+      const Manifest* manifest = viewRoot(caller).manifest;
+      opened.fh = manifest->generation();
+      if (mayKeepRootListing(r) && manifest == head_) opened.open_flags = rootListing_.open(opened.fh);
+      if (opened.open_flags != 0) opened.fh |= kKeepingHandle;
       r.reply(opened);
     });
   }
@@ -98,6 +111,10 @@ void Overlay::opendir(fuse::RequestPtr request) {
 }
 
 void Overlay::releasedir(fuse::RequestPtr request) {
+  const uint64_t fh = request->arg<fuse_release_in>().fh;
+  if (request->nodeid() == kRootIno && (fh & kTransactionHandle) == 0 && (fh & kKeepingHandle) != 0) {
+    rootListing_.release();
+  }
   request->replyEmpty();
 }
 // What a transaction wrote is made durable as a whole, when it commits.
@@ -127,7 +144,7 @@ void Overlay::listInto(fuse::RequestPtr request, bool plus) {
     return listTransaction(*request, *txn->tree, ino, plus, false);
   }
   if (target.kind == Target::kCommitted) return listCommitted(*request, target.committed, plus, true, false);
-  const Manifest* manifest = manifestOf(fh);
+  const Manifest* manifest = manifestOf(fh & ~kKeepingHandle);
   if (manifest == nullptr) return request->replyError(ESTALE);
   // Attributes and names come along only while every process sees the same ones.
   std::shared_lock lock(viewsMutex_);

@@ -99,16 +99,23 @@ void Overlay::getattr(fuse::RequestPtr request) {
       const auto found = live_.attributes(target.ino);
       return found ? replyAttributes(*request, *found, true) : request->replyError(ESTALE);
     }
-    case Target::kRoot:
+    case Target::kRoot: {
+      {
+        std::shared_lock lock(viewsMutex_);
+        if (rootAttributesAreHeads()) {
+          return replyAttributes(*request, attributesOf({head_, 0}), session_->negotiated().epoch);
+        }
+      }
       return withView(std::move(request), Asks::kAttributes, [this](fuse::Request& r, const Caller& caller) {
         if (caller.member) {
           const auto found = caller.member->tree->getattr(kRootIno);
           if (found.error != 0) return r.replyError(found.error);
           return replyAttributes(r, found.attributes, false);
         }
-        const bool cache = session_->negotiated().epoch && !severalViews();
-        replyAttributes(r, attributesOf(viewRoot(caller)), cache);
+        const bool isPinned = caller.isObserver || options_.pin == PinPolicy::kLease;
+        replyAttributes(r, attributesOf(isPinned ? viewRoot(caller) : Committed{head_, 0}), false);
       });
+    }
   }
 }
 

@@ -132,7 +132,7 @@ bool Overlay::enterDirectory(fuse::RequestPtr& request, uint64_t nodeid, std::st
   return true;
 }
 
-bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescriptor, Change_& change) {
+bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, Reach reach, Change_& change) {
   const Target target = resolve(nodeid);
   if (target.kind == Target::kNone) {
     request->replyError(ESTALE);
@@ -160,7 +160,7 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescr
     change.ino = nodeid;
     return true;
   }
-  if (byDescriptor && target.kind == Target::kCommitted) {
+  if (reach == Reach::kByDescriptor && target.kind == Target::kCommitted) {
     // In place and without truncating: that is no install. The pages of a committed file are everybody's, so what is
     // written through a descriptor of it is everybody's at once, as on a plain directory.
     request->resign();
@@ -171,11 +171,19 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescr
     change.ino = nodeid;
     return true;
   }
-  if (byDescriptor) {
+  if (reach == Reach::kByDescriptor) {
     request->replyError(EROFS);
     return false;
   }
-  if (!enterAsMember(request, target, pathOf(target), change)) return false;
+  const std::string path = pathOf(target);
+  if (!enterAsMember(request, target, path, change)) return false;
+  if (reach == Reach::kByEither && target.kind == Target::kCommitted) {
+    change.ino = change.tree->resolveSame(path, target.committed);
+    if (change.ino != 0) {
+      change.askedOf = target.committed;
+      return true;
+    }
+  }
   // The walk is made again and arrives at the transaction's own node.
   request->replyError(ESTALE);
   return false;
@@ -286,7 +294,7 @@ void Overlay::link(fuse::RequestPtr request) {
   const std::string name(request->name());
   Change_ file, directory;
   if (!enterDirectory(request, request->nodeid(), name, directory)) return;
-  if (!enterFile(request, old, false, file)) return;
+  if (!enterFile(request, old, Reach::kByPath, file)) return;
   if (file.tree == nullptr || file.tree != directory.tree) return request->replyError(EXDEV);
   const auto made = file.tree->link(file.ino, directory.ino, name, 1);
   if (made.error != 0) return request->replyError(made.error);
@@ -304,8 +312,11 @@ Transaction::Result Overlay::attributesIn(const Change_& change) {
 void Overlay::setattr(fuse::RequestPtr request) {
   const auto arg = request->arg<fuse_setattr_in>();
   if ((arg.valid & FATTR_SIZE) != 0) request->resign();
+  const Reach reach = (arg.valid & FATTR_FH) != 0     ? Reach::kByDescriptor
+                      : (arg.valid & FATTR_SIZE) != 0 ? Reach::kByPath
+                                                      : Reach::kByEither;
   Change_ change;
-  if (!enterFile(request, request->nodeid(), (arg.valid & FATTR_FH) != 0, change)) return;
+  if (!enterFile(request, request->nodeid(), reach, change)) return;
   if ((arg.valid & FATTR_SIZE) != 0) {
     const int e = resize(change, arg.size, (arg.valid & FATTR_KILL_SUIDGID) != 0);
     if (e != 0) return request->replyError(e);
@@ -330,7 +341,11 @@ void Overlay::setattr(fuse::RequestPtr request) {
                       : change.tree == nullptr ? live_.setAttributes(change.ino, wanted)
                                                : change.tree->setAttributes(change.ino, wanted);
   if (result.error != 0) return request->replyError(result.error);
-  replyAttributes(*request, result.attributes, change.ino != kRootIno);
+  if (!change.askedOf) return replyAttributes(*request, result.attributes, change.ino != kRootIno);
+  // The kernel may have the attributes of the file that was changed; the one that it named is everybody's, and as it
+  // was.
+  session_->notifyInvalInode(change.ino, -1, 0);
+  replyAttributes(*request, shown(change.askedOf), true);
 }
 
 void Overlay::setxattr(fuse::RequestPtr request) {
@@ -341,7 +356,7 @@ void Overlay::setxattr(fuse::RequestPtr request) {
     return request->replyError(EOPNOTSUPP);
   }
   Change_ change;
-  if (!enterFile(request, request->nodeid(), false, change)) return;
+  if (!enterFile(request, request->nodeid(), Reach::kByEither, change)) return;
   if (change.tree == nullptr) return request->replyError(EOPNOTSUPP);
   const auto value = request->payload();
   const int e =
@@ -353,7 +368,7 @@ void Overlay::setxattr(fuse::RequestPtr request) {
 void Overlay::removexattr(fuse::RequestPtr request) {
   const std::string name(request->name());
   Change_ change;
-  if (!enterFile(request, request->nodeid(), false, change)) return;
+  if (!enterFile(request, request->nodeid(), Reach::kByEither, change)) return;
   if (change.tree == nullptr) return request->replyError(EOPNOTSUPP);
   if (const int e = change.tree->removeXattr(change.ino, name)) return request->replyError(e);
   request->replyEmpty();

@@ -163,6 +163,10 @@ bool Overlay::severalViews() const {
   return false;
 }
 
+bool Overlay::rootAttributesAreHeads() const {
+  return !hasMembers() && (options_.pin != PinPolicy::kLease || !severalViews());
+}
+
 bool Overlay::rootNameMayBeCached(std::string_view name) {
   if (!session_->negotiated().epoch || hasMembers()) return false;
   const auto now = shownChild({head_, 0}, name);

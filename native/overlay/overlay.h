@@ -30,6 +30,7 @@
 #include "overlay/backing.h"
 #include "overlay/live.h"
 #include "overlay/merge.h"
+#include "overlay/root_listing.h"
 #include "overlay/transaction.h"
 #include "process/process.h"
 
@@ -247,7 +248,15 @@ class Overlay : public fuse::Operations {
       if (tree != nullptr) tree->leave();
     }
     std::shared_ptr<Transaction> tree;
-    uint64_t ino = 0;  // of the parent, or of the file
+    uint64_t ino = 0;   // of the parent, or of the file
+    Committed askedOf;  // the file that the request named, when that is not the one that changes
+  };
+
+  // How a request that changes a file got there.
+  enum class Reach {
+    kByPath,        // the kernel can walk the path again
+    kByDescriptor,  // it can't
+    kByEither,      // attributes: futimens(2) and fchmod(2) look like their namesakes by path
   };
 
   // How many references of the kernel an answer about a node adds. None for a mount that is for looking on only: what
@@ -265,6 +274,10 @@ class Overlay : public fuse::Operations {
   bool severalViews() const;                        // viewsMutex_
   bool hasMembers() const;                          // viewsMutex_; of a transaction, or observers
   bool rootNameMayBeCached(std::string_view name);  // viewsMutex_
+  // The root's own attributes are HEAD's in each generation's view: it is one node, whose attributes have one timeout,
+  // and each walk through it would ask for them. A pinned process that sees a new time lists again, and finds its own
+  // names. (A lease ends without any commit, so without a new time: there each view has its own.)
+  bool rootAttributesAreHeads() const;  // viewsMutex_
   void replyEntry(fuse::Request& request, const NodeAttributes& attributes, bool cacheName, bool cacheAttributes);
   void replyNegative(fuse::Request& request, bool cache);
   void replyAttributes(fuse::Request& request, const NodeAttributes& attributes, bool cache);
@@ -340,7 +353,7 @@ class Overlay : public fuse::Operations {
   void askPolicy(fuse::RequestPtr request, const std::string& path);
   // False: the request was consumed (answered, parked, or waits for the policy).
   bool enterDirectory(fuse::RequestPtr& request, uint64_t nodeid, std::string_view name, Change_& change);
-  bool enterFile(fuse::RequestPtr& request, uint64_t nodeid, bool byDescriptor, Change_& change);
+  bool enterFile(fuse::RequestPtr& request, uint64_t nodeid, Reach reach, Change_& change);
   bool enterTree(fuse::RequestPtr& request, const TxnPtr& txn);
   bool enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path, Change_& change);
   bool mayCacheNew(const fuse::Request& request, const Change_& change) const;
@@ -378,6 +391,7 @@ class Overlay : public fuse::Operations {
   int resize(const Change_& change, uint64_t size, bool clearSetid);
 
   // listing.cc
+  bool mayKeepRootListing(const fuse::Request& request) const;  // viewsMutex_
   void listInto(fuse::RequestPtr request, bool plus);
   void listCommitted(fuse::Request& request, const Committed& directory, bool plus, bool cache, bool isRoot);
   void listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus, bool cacheNames);
@@ -389,6 +403,7 @@ class Overlay : public fuse::Operations {
   InoSource numbers_;
   Backing backing_;
   LiveLayer live_;
+  RootListing rootListing_;
 
   mutable std::shared_mutex viewsMutex_;
   std::map<uint64_t, std::unique_ptr<Manifest>> manifests_;

@@ -176,6 +176,8 @@ class Transaction {
 
   // The number of what is at `path` ("" the root), materialising on the way; 0: nothing there.
   uint64_t resolve(std::string_view path);
+  // The same, if what is there came from this entry of a manifest; else 0.
+  uint64_t resolveSame(std::string_view path, const Committed& origin);
   std::optional<std::string> pathOfDirectory(uint64_t ino);
   bool knows(uint64_t ino) const;
 

@@ -372,6 +372,13 @@ uint64_t Transaction::resolve(std::string_view path) {
   return at->ino;
 }
 
+uint64_t Transaction::resolveSame(std::string_view path, const Committed& origin) {
+  const uint64_t ino = resolve(path);
+  std::lock_guard lock(mutex_);
+  const Node* found = ino == 0 ? nullptr : find(ino);
+  return found != nullptr && found->base && found->base.entry().ino == origin.entry().ino ? ino : 0;
+}
+
 std::optional<std::string> Transaction::pathOfDirectory(uint64_t ino) {
   std::lock_guard lock(mutex_);
   std::string path;

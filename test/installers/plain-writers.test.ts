@@ -70,6 +70,55 @@ test(
   },
 );
 
+/** The first change of a program that has the file open already: the kernel can't walk to it again. */
+const BY_DESCRIPTOR = `
+import os, sys
+path, what = sys.argv[1:]
+before = os.stat(path)
+file = os.open(path, os.O_RDONLY)
+if what == 'utime': os.utime(file, ns=(11, 22))
+if what == 'chmod': os.fchmod(file, 0o640)
+if what == 'xattr': os.setxattr(file, 'user.note', b'new')
+if what == 'path': os.utime(path, ns=(11, 22))
+seen = os.stat(path)
+assert (seen.st_mtime_ns == 22) == (what in ('utime', 'path')), seen
+assert (seen.st_mode & 0o777 == 0o640) == (what == 'chmod'), seen
+assert ('user.note' in os.listxattr(path)) == (what == 'xattr')
+`;
+
+test('attributes by descriptor, as the first change of a program', { timeout: TIMEOUT_MS }, async (t) => {
+  const mounted = await mountedVenv(t, {
+    prepare: (venv) => {
+      for (const name of ['touch', 'utime', 'chmod', 'xattr', 'path']) {
+        writeFileSync(join(venv.sitePackages, `by_${name}.py`), 'N = 1\n', { mode: 0o644 });
+      }
+      return Promise.resolve();
+    },
+  });
+  const reader = await mounted.must(mounted.python, '-c', 'import by_touch; print(by_touch.N)');
+  assert.equal(reader, '1\n');
+  const stat = async (name: string): Promise<string> =>
+    (await mounted.must('/usr/bin/stat', '-c', '%a %Y', join(mounted.site, `by_${name}.py`))).trim();
+  const { generation } = await mounted.status();
+  const begun = Math.floor(Date.now() / 1000);
+  await mounted.must('/usr/bin/touch', join(mounted.site, 'by_touch.py'));
+  await mounted.settle();
+  const [, touched] = (await stat('touch')).split(' ');
+  assert.ok(Number(touched) >= begun, touched);
+  const program = writeScript(mounted, 'by-descriptor.py', BY_DESCRIPTOR);
+  for (const what of ['utime', 'chmod', 'xattr', 'path']) {
+    await mounted.must(mounted.python, '-I', program, join(mounted.site, `by_${what}.py`), what);
+  }
+  await mounted.settle();
+  assert.equal(await stat('utime'), '644 0');
+  assert.equal((await stat('chmod')).split(' ')[0], '640');
+  assert.equal(await stat('path'), '644 0');
+  const noted = `import os; print(os.getxattr(${JSON.stringify(join(mounted.site, 'by_xattr.py'))}, 'user.note'))`;
+  assert.equal(await mounted.must(mounted.python, '-I', '-c', noted), "b'new'\n");
+  assert.equal((await mounted.status()).generation, generation + 5);
+  await mounted.unmount();
+});
+
 test('a copy that fails, or is killed, changes nothing', { timeout: TIMEOUT_MS }, async (t) => {
   const mounted = await mountedVenv(t);
   const before = await mounted.listing();

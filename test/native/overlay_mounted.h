@@ -91,6 +91,7 @@ class Mounted {
     options.firstIno = uint64_t{2} << 32, options.inoCount = uint64_t{1} << 32;
     options.maxMtimeNs = summary.maxMtimeNs;
     options.pin = pin;
+    options.leaseSeconds = 3600;
     OverlayEvents events;
     events.writerAppeared = [this](const OverlayEvents::Writer& writer) {
       std::lock_guard lock(mutex_);

@@ -1,0 +1,123 @@
+// What the kernel may keep of the root: its attributes, and its listing over a swap.
+#include "check.h"
+#include "overlay_mounted.h"
+
+using namespace siteswap::test;
+
+namespace {
+
+fuse_open_out open(Mounted& m, pid_t tid) {
+  return m.ask(FUSE_OPENDIR, kRootIno, bytesOf(fuse_open_in{}), tid).as<fuse_open_out>();
+}
+
+void release(Mounted& m, const fuse_open_out& opened) {
+  fuse_release_in in{};
+  in.fh = opened.fh;
+  // The kernel sends it in nobody's name.
+  CHECK_EQ(m.ask(FUSE_RELEASEDIR, kRootIno, bytesOf(in)).error, 0);
+}
+
+std::set<std::string> names(Mounted& m, const fuse_open_out& opened) {
+  fuse_read_in in{};
+  in.fh = opened.fh, in.size = 4096;
+  const Reply reply = m.ask(FUSE_READDIR, kRootIno, bytesOf(in));
+  CHECK_EQ(reply.error, 0);
+  std::set<std::string> found;
+  for (size_t at = 0; at < reply.body.size();) {
+    fuse_dirent d{};
+    std::memcpy(&d, reply.body.data() + at, FUSE_NAME_OFFSET);
+    found.insert(std::string(reinterpret_cast<const char*>(reply.body.data()) + at + FUSE_NAME_OFFSET, d.namelen));
+    at += FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + d.namelen);
+  }
+  return found;
+}
+
+constexpr uint32_t kKept = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;
+
+// Commits a new name.
+void add(Mounted& m, uint32_t id, const std::string& name) {
+  Process installer;
+  REQUIRE(m.begin(id, installer.pid) == 0);
+  CHECK_EQ(m.mkdir(kRootIno, name, installer.pid).error, 0);
+  m.commit(id, id);
+}
+
+}  // namespace
+
+TEST(the_listing_is_kept_by_handles_of_one_generation_at_a_time) {
+  Mounted m;
+  Process old, other, next, last;
+  const fuse_open_out first = open(m, old.pid);
+  CHECK_EQ(first.open_flags, static_cast<uint32_t>(FOPEN_CACHE_DIR));  // whatever was kept before goes
+  const fuse_open_out second = open(m, other.pid);
+  CHECK_EQ(second.open_flags, kKept);
+
+  add(m, 1, "new");
+  // Either may still fill what the kernel keeps.
+  const fuse_open_out early = open(m, next.pid);
+  CHECK_EQ(early.open_flags, 0u);
+  CHECK(names(m, early).contains("new"));
+  CHECK(!names(m, first).contains("new"));
+  release(m, first);
+  CHECK_EQ(open(m, next.pid).open_flags, 0u);
+  release(m, early);  // not one of them
+  CHECK_EQ(open(m, next.pid).open_flags, 0u);
+  release(m, second);
+  const fuse_open_out fresh = open(m, next.pid);
+  CHECK_EQ(fresh.open_flags, static_cast<uint32_t>(FOPEN_CACHE_DIR));
+  CHECK(names(m, fresh).contains("new"));
+  CHECK_EQ(open(m, last.pid).open_flags, kKept);
+  // Who stays at the old generation lists it, and leaves nothing behind.
+  CHECK_EQ(open(m, old.pid).open_flags, 0u);
+  CHECK(!names(m, open(m, old.pid)).contains("new"));
+}
+
+TEST(the_listing_is_not_kept_while_a_transaction_is_open) {
+  Mounted m;
+  Process member, reader;
+  REQUIRE(m.begin(1, member.pid) == 0);
+  CHECK_EQ(open(m, reader.pid).open_flags, 0u);
+  CHECK_EQ(open(m, member.pid).open_flags, 0u);
+  CHECK_EQ(m.overlay->abortTransaction(1), 0);
+  CHECK_EQ(open(m, reader.pid).open_flags, static_cast<uint32_t>(FOPEN_CACHE_DIR));
+}
+
+TEST(the_roots_attributes_are_those_of_head_and_kept_whoever_is_pinned) {
+  Mounted m;
+  Process pinned;
+  m.opendir(kRootIno, pinned.pid);
+  const fuse_attr before = m.getattr(kRootIno, pinned.pid).attr;
+  add(m, 1, "new");
+  Process reader;
+  for (const pid_t pid : {pinned.pid, reader.pid, 0}) {
+    const fuse_attr_out now = m.getattr(kRootIno, pid);
+    CHECK_EQ(now.attr_valid, kForever);
+    CHECK(now.attr.mtime > before.mtime || (now.attr.mtime == before.mtime && now.attr.mtimensec > before.mtimensec));
+    CHECK_EQ(now.attr.nlink, before.nlink + 1);
+  }
+  CHECK_EQ(m.walk("new", pinned.pid), 0u);
+  CHECK(m.walk("new", reader.pid) != 0);
+  // Names in which the two differ are asked for each time, others are not.
+  CHECK_EQ(m.lookup(kRootIno, "new", reader.pid).entry_valid, 0u);
+  CHECK_EQ(m.lookup(kRootIno, "pkg", reader.pid).entry_valid, kForever);
+  // In a transaction the root is its own.
+  REQUIRE(m.begin(2, reader.pid) == 0);
+  CHECK_EQ(m.mkdir(kRootIno, "more", reader.pid).error, 0);
+  CHECK_EQ(m.getattr(kRootIno, reader.pid).attr_valid, 0u);
+  CHECK_EQ(m.getattr(kRootIno, reader.pid).attr.nlink, before.nlink + 2);
+  CHECK_EQ(m.getattr(kRootIno, pinned.pid).attr_valid, 0u);
+  CHECK_EQ(m.getattr(kRootIno, pinned.pid).attr.nlink, before.nlink + 1);
+}
+
+// A lease ends without a commit, so who has read the root's time must see another one then.
+TEST(with_leases_each_view_has_its_own_root) {
+  Mounted m({}, PinPolicy::kLease);
+  Process pinned, reader;
+  CHECK_EQ(m.getattr(kRootIno, reader.pid).attr_valid, kForever);
+  m.opendir(kRootIno, pinned.pid);
+  add(m, 1, "new");
+  const fuse_attr_out old = m.getattr(kRootIno, pinned.pid), now = m.getattr(kRootIno, reader.pid);
+  CHECK_EQ(old.attr_valid, 0u);
+  CHECK_EQ(now.attr_valid, 0u);
+  CHECK_EQ(now.attr.nlink, old.attr.nlink + 1);
+}
