@@ -142,7 +142,12 @@ Transaction::Result Overlay::noteWritten(const Change_& change, uint64_t end, bo
   return grow ? change.tree->written(change.ino, end, clearSetid) : change.tree->truncated(change.ino, end, clearSetid);
 }
 
-int Overlay::resize(const Change_& change, uint64_t size, bool clearSetid) {
+int Overlay::resize(fuse::Request& request, const Change_& change, uint64_t size, bool clearSetid) {
+  // open(O_TRUNC) of what was just created: no body is made for that, and no disk waited for.
+  if (size == 0 && change.tree != nullptr && change.tree->hasNoBytes(change.ino)) {
+    return noteWritten(change, 0, false, clearSetid).error;
+  }
+  request.resign();
   FdPtr fd;
   if (const int e = writableBody(change, size, fd)) return e;
   if (::ftruncate(fd->get(), static_cast<off_t>(size)) != 0) return errno;

@@ -311,14 +311,13 @@ Transaction::Result Overlay::attributesIn(const Change_& change) {
 
 void Overlay::setattr(fuse::RequestPtr request) {
   const auto arg = request->arg<fuse_setattr_in>();
-  if ((arg.valid & FATTR_SIZE) != 0) request->resign();
   const Reach reach = (arg.valid & FATTR_FH) != 0     ? Reach::kByDescriptor
                       : (arg.valid & FATTR_SIZE) != 0 ? Reach::kByPath
                                                       : Reach::kByEither;
   Change_ change;
   if (!enterFile(request, request->nodeid(), reach, change)) return;
   if ((arg.valid & FATTR_SIZE) != 0) {
-    const int e = resize(change, arg.size, (arg.valid & FATTR_KILL_SUIDGID) != 0);
+    const int e = resize(*request, change, arg.size, (arg.valid & FATTR_KILL_SUIDGID) != 0);
     if (e != 0) return request->replyError(e);
   }
   const int64_t now = sys::realtimeNs();

@@ -388,7 +388,7 @@ class Overlay : public fuse::Operations {
   int writableBody(const Change_& change, uint64_t keepBytes, FdPtr& fd);
   // After a write that ended at `end` (grow), or once the size is `end`.
   Transaction::Result noteWritten(const Change_& change, uint64_t end, bool grow, bool clearSetid);
-  int resize(const Change_& change, uint64_t size, bool clearSetid);
+  int resize(fuse::Request& request, const Change_& change, uint64_t size, bool clearSetid);
 
   // listing.cc
   bool mayKeepRootListing(const fuse::Request& request) const;  // viewsMutex_

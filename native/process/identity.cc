@@ -22,6 +22,7 @@
 #include "process/proc_files.h"
 #include "process/process.h"
 #include "process/watch.h"
+#include "sys/unique_fd.h"
 
 namespace siteswap::process {
 namespace {
@@ -124,8 +125,19 @@ struct ProcessTable::State {
   ProcessPtr alive(pid_t pid);
   // The one object for this process: an earlier one if it is still held by somebody.
   ProcessPtr unify(ProcessPtr fresh);
-  ProcessPtr cached(pid_t tid);
-  void remember(pid_t tid, const ProcessPtr& process);
+  // A thread that asked before. Its own pidfd, for one that is not its process's first: null before Linux 6.9.
+  struct Asker {
+    ProcessPtr process;
+    std::shared_ptr<const sys::UniqueFd> pidfd;
+
+    // Is the number still this thread's?
+    bool isStill(pid_t tid) const {
+      if (pidfd) return !hasEnded(pidfd->get());
+      return !process->ended() && (tid == process->pid || isThreadOf(tid, process->pid));
+    }
+  };
+  Asker cached(pid_t tid);
+  void remember(pid_t tid, Asker asker);
   void forget(pid_t tid, const ProcessPtr& process);
   void forgetAll();
 
@@ -134,7 +146,7 @@ struct ProcessTable::State {
 
   std::mutex lock;  // guards what follows
   // Most recently used first.
-  std::list<std::pair<pid_t, ProcessPtr>> recent;
+  std::list<std::pair<pid_t, Asker>> recent;
   std::unordered_map<pid_t, decltype(recent)::iterator> byThread;
   std::unordered_map<pid_t, std::weak_ptr<Process>> byPid;
 
@@ -198,25 +210,25 @@ ProcessPtr ProcessTable::State::alive(pid_t pid) {
   return nullptr;
 }
 
-ProcessPtr ProcessTable::State::cached(pid_t tid) {
+ProcessTable::State::Asker ProcessTable::State::cached(pid_t tid) {
   std::lock_guard guard(lock);
   auto found = byThread.find(tid);
-  if (found == byThread.end()) return nullptr;
+  if (found == byThread.end()) return {};
   recent.splice(recent.begin(), recent, found->second);
   return found->second->second;
 }
 
-void ProcessTable::State::remember(pid_t tid, const ProcessPtr& process) {
+void ProcessTable::State::remember(pid_t tid, Asker asker) {
   // Released after the lock: the last holder of a process closes its pidfd.
-  std::vector<ProcessPtr> dropped;
+  std::vector<Asker> dropped;
   std::lock_guard guard(lock);
   auto found = byThread.find(tid);
   if (found != byThread.end()) {
-    dropped.push_back(std::exchange(found->second->second, process));
+    dropped.push_back(std::exchange(found->second->second, std::move(asker)));
     recent.splice(recent.begin(), recent, found->second);
     return;
   }
-  recent.emplace_front(tid, process);
+  recent.emplace_front(tid, std::move(asker));
   byThread[tid] = recent.begin();
   while (recent.size() > limit) {
     byThread.erase(recent.back().first);
@@ -228,7 +240,7 @@ void ProcessTable::State::remember(pid_t tid, const ProcessPtr& process) {
 void ProcessTable::State::forget(pid_t tid, const ProcessPtr& process) {
   std::lock_guard guard(lock);
   auto found = byThread.find(tid);
-  if (found == byThread.end() || found->second->second != process) return;
+  if (found == byThread.end() || found->second->second.process != process) return;
   recent.erase(found->second);
   byThread.erase(found);
 }
@@ -246,17 +258,23 @@ ProcessTable::~ProcessTable() = default;
 
 ProcessPtr ProcessTable::ofThread(pid_t tid) {
   if (tid <= 0) return nullptr;
-  if (ProcessPtr known = state_->cached(tid)) {
-    if (!known->ended() && (tid == known->pid || isThreadOf(tid, known->pid))) return known;
-    state_->forget(tid, known);
+  if (const State::Asker known = state_->cached(tid); known.process) {
+    if (known.isStill(tid)) return known.process;
+    state_->forget(tid, known.process);
   }
   for (int attempt = 0; attempt < kIdentifyAttempts; attempt++) {
     auto status = readStatus(tid);
     if (!status) return nullptr;
-    ProcessPtr process = state_->alive(status->threadGroup);
-    if (process && (tid == process->pid || isThreadOf(tid, process->pid)) && holdsNumber(process->pidfd)) {
-      state_->remember(tid, process);
-      return process;
+    State::Asker asker{state_->alive(status->threadGroup), nullptr};
+    if (!asker.process) continue;
+    if (tid != asker.process->pid) {
+      const int pidfd = openThreadPidfd(tid);
+      if (pidfd >= 0) asker.pidfd = std::make_shared<const sys::UniqueFd>(pidfd);
+    }
+    // Opened before this, so if the thread is the process's now, it is the one that the descriptor is of.
+    if ((tid == asker.process->pid || isThreadOf(tid, asker.process->pid)) && holdsNumber(asker.process->pidfd)) {
+      state_->remember(tid, asker);
+      return asker.process;
     }
   }
   return nullptr;

@@ -1,5 +1,6 @@
 #include "process/pidfd.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -26,6 +27,8 @@ static_assert(sizeof(PidfdInfo) == 64);
 constexpr uint64_t kPidfdInfoExit = 1 << 3;
 constexpr unsigned long kPidfdGetInfo = _IOWR(0xFF, 11, PidfdInfo);
 
+constexpr unsigned kPidfdThread = O_EXCL;  // PIDFD_THREAD
+
 constexpr int kProbeExitCode = 7;
 
 }  // namespace
@@ -46,6 +49,10 @@ pid_t startAndReapChild(int* pidfd) {
 
 int openPidfd(pid_t pid) {
   return static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+}
+
+int openThreadPidfd(pid_t tid) {
+  return static_cast<int>(syscall(SYS_pidfd_open, tid, kPidfdThread));
 }
 
 bool hasEnded(int pidfd) {

@@ -11,6 +11,8 @@ namespace siteswap::process {
 
 // Close-on-exec. -1 and errno: ESRCH when there is no such process, EINVAL or ENOENT when `pid` is a mere thread.
 int openPidfd(pid_t pid);
+// The same of one thread (PIDFD_THREAD, Linux 6.9): it has ended when that thread has. -1 when that can't be had.
+int openThreadPidfd(pid_t tid);
 // A child that ends at once, reaped: what kernels tell of it is how they are probed. Its pid, or -1.
 pid_t startAndReapChild(int* pidfd);
 // Has the process ended? A zombie counts, and a whole thread group is meant.

@@ -285,48 +285,6 @@ TEST(a_writer_below_the_root_walks_again) {
   CHECK_EQ(m.writersSeen(), 1u);
 }
 
-TEST(attributes_through_a_committed_node_are_the_transactions) {
-  Mounted m;
-  Process writer, reader;
-  const uint64_t file = m.walk("pkg/__init__.py");
-  const fuse_attr before = m.getattr(file).attr;
-  fuse_setattr_in mode{};
-  mode.valid = FATTR_MODE, mode.mode = 0600;
-  const uint64_t unique = m.send(FUSE_SETATTR, file, bytesOf(mode), writer.pid);
-  const auto asked = m.nextWriter();
-  REQUIRE(asked.has_value());
-  REQUIRE(m.begin(1, writer.pid) == 0);
-  m.overlay->decide(asked->request, Verdict::kRetry, 0);
-  // A descriptor can't be walked to again: it is done at once, and what the kernel has of the committed file stays
-  // true.
-  const auto reply = m.kernel.wait(unique);
-  REQUIRE(reply.has_value() && reply->error == 0);
-  CHECK_EQ(reply->as<fuse_attr_out>().attr.mode, before.mode);
-  CHECK_EQ(reply->as<fuse_attr_out>().attr.ctime, before.ctime);
-  CHECK_EQ(m.getattr(file).attr.mode, before.mode);
-  CHECK_EQ(m.getattr(m.walk("pkg/__init__.py", reader.pid)).attr.mode, before.mode);
-  const uint64_t own = m.walk("pkg/__init__.py", writer.pid);
-  CHECK_EQ(m.getattr(own).attr.mode & 07777, 0600u);
-  // A later one: what the kernel may know of the transaction's own file is void.
-  m.dropNotifications();
-  mode.mode = 0640;
-  CHECK_EQ(m.ask(FUSE_SETATTR, file, bytesOf(mode), writer.pid).error, 0);
-  const auto told = m.kernel.waitNotification(5000);
-  REQUIRE(told.has_value() && told->error == kNotifyInvalInode);
-  CHECK_EQ(told->as<fuse_notify_inval_inode_out>().ino, own);
-  CHECK_EQ(m.getattr(own).attr.mode & 07777, 0640u);
-  const uint32_t sizeAndFlags[2] = {3, 0};
-  CHECK_EQ(m.ask(FUSE_SETXATTR, file, bytesOf(sizeAndFlags, "user.a\0abc"s), writer.pid).error, 0);
-  CHECK_EQ(m.text(m.ask(FUSE_GETXATTR, own, bytesOf(fuse_getxattr_in{9, 0}, "user.a\0"s))), "abc");
-  CHECK_EQ(m.ask(FUSE_GETXATTR, file, bytesOf(fuse_getxattr_in{9, 0}, "user.a\0"s)).error, -ENODATA);
-  // Another file stands there now.
-  const uint64_t pkg = m.walk("pkg", writer.pid);
-  CHECK_EQ(m.unlink(pkg, "__init__.py", writer.pid), 0);
-  CHECK_EQ(m.create(pkg, "__init__.py", writer.pid).error, 0);
-  CHECK_EQ(m.ask(FUSE_SETATTR, file, bytesOf(mode), writer.pid).error, -ESTALE);
-  CHECK_EQ(m.writersSeen(), 1u);
-}
-
 TEST(who_cannot_be_seen_cannot_write) {
   Mounted m;
   CHECK_EQ(m.create(kRootIno, "new", 0).error, -EROFS);
