@@ -1,4 +1,6 @@
 // What policy asks of the overlay: begin, freeze, build, publish, abort; and path calls.
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cerrno>
 
@@ -96,6 +98,31 @@ int Overlay::freezeTransaction(uint32_t id) {
   const TxnPtr txn = findTxn(id);
   if (!txn) return ENOENT;
   txn->tree->freeze();
+  return takeLiveBytes(*txn->tree);
+}
+
+// A file of which only attributes change keeps the bytes that everybody sees: what was written into it in place goes
+// with its number, and it gets another one.
+int Overlay::takeLiveBytes(Transaction& tree) {
+  for (const auto& [ino, baseIno] : tree.filesWithBytesOfBase()) {
+    const auto present = live_.attributes(baseIno);
+    const auto before = tree.getattr(ino);
+    if (!present || before.error != 0) continue;
+    const uint64_t from = baseIno;  // a structured binding can't be captured before C++20's later compilers
+    const auto copy = [&](int bodiesFd, const std::string& temporary, const Committed&, uint64_t) {
+      return live_.copyTo(from, bodiesFd, temporary);
+    };
+    if (const int e = tree.copyUp(ino, UINT64_MAX, copy)) return e;
+    struct stat st;
+    if (::fstatat(tree.bodiesFd(), Transaction::bodyName(ino).c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return errno;
+    if (const auto cut = tree.truncated(ino, static_cast<uint64_t>(st.st_size), false); cut.error != 0)
+      return cut.error;
+    // The later of the two set its time.
+    AttributeChange times;
+    times.mask = FATTR_MTIME;
+    times.mtimeNs = present->mtimeNs < before.attributes.ctimeNs ? before.attributes.mtimeNs : present->mtimeNs;
+    if (const auto set = tree.setAttributes(ino, times); set.error != 0) return set.error;
+  }
   return 0;
 }
 

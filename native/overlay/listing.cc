@@ -57,6 +57,10 @@ struct TransactionOffset {
   static uint64_t end(uint64_t offset) { return offset >> 32 == 0 ? 0 : kAddedCookie + (offset >> 32) - 1; }
 };
 
+bool isKeeping(const fuse::Request& request, uint64_t fh) {
+  return request.nodeid() == kRootIno && (fh & kTransactionHandle) == 0 && (fh & kKeepingHandle) != 0;
+}
+
 // "." and "..". False: no room, or nothing more to do.
 bool addDots(Listing& listing, uint64_t offset, uint64_t own, uint64_t parent) {
   if (offset < 1 && !listing.add(".", own, S_IFDIR, 1, {})) return false;
@@ -88,6 +92,7 @@ void Overlay::opendir(fuse::RequestPtr request) {
   if (target.kind == Target::kRoot) {
     return withView(std::move(request), Asks::kListing, [this](fuse::Request& r, const Caller& caller) {
       fuse_open_out opened{};
+      opened.open_flags = RootListing::kNotKeeping;
       if (caller.member) {
         opened.fh = kTransactionHandle | caller.member->id;
         return r.reply(opened);
@@ -95,7 +100,7 @@ void Overlay::opendir(fuse::RequestPtr request) {
       const Manifest* manifest = viewRoot(caller).manifest;
       opened.fh = manifest->generation();
       if (mayKeepRootListing(r) && manifest == head_) opened.open_flags = rootListing_.open(opened.fh);
-      if (opened.open_flags != 0) opened.fh |= kKeepingHandle;
+      if ((opened.open_flags & FOPEN_CACHE_DIR) != 0) opened.fh |= kKeepingHandle;
       r.reply(opened);
     });
   }
@@ -103,6 +108,7 @@ void Overlay::opendir(fuse::RequestPtr request) {
   if (!memberInCommitted(request, member)) return;
   if (member) {
     out.fh = kTransactionHandle | member->id;
+    out.open_flags = FOPEN_KEEP_CACHE;  // what others keep of it stays
     return request->reply(out);
   }
   // A committed directory never changes: its listing may be kept for ever.
@@ -112,9 +118,7 @@ void Overlay::opendir(fuse::RequestPtr request) {
 
 void Overlay::releasedir(fuse::RequestPtr request) {
   const uint64_t fh = request->arg<fuse_release_in>().fh;
-  if (request->nodeid() == kRootIno && (fh & kTransactionHandle) == 0 && (fh & kKeepingHandle) != 0) {
-    rootListing_.release();
-  }
+  if (isKeeping(*request, fh)) rootListing_.release(fh & ~kKeepingHandle);
   request->replyEmpty();
 }
 // What a transaction wrote is made durable as a whole, when it commits.
@@ -133,7 +137,7 @@ void Overlay::listInto(fuse::RequestPtr request, bool plus) {
   const Target target = resolve(request->nodeid());
   if (target.kind == Target::kNone) return request->replyError(ESTALE);
   if (target.kind == Target::kTransaction) {
-    return listTransaction(*request, *target.txn->tree, target.ino, plus, mayCacheNames(*target.txn->tree));
+    return listTransaction(*request, *target.txn->tree, target.ino, plus);
   }
   if (target.kind == Target::kLive) return listLive(*request, target.ino, plus);
   if ((fh & kTransactionHandle) != 0) {
@@ -141,18 +145,16 @@ void Overlay::listInto(fuse::RequestPtr request, bool plus) {
     if (!txn) return request->replyError(ESTALE);
     const uint64_t ino = target.kind == Target::kRoot ? kRootIno : txn->tree->resolve(target.committed.path());
     if (ino == 0) return request->replyError(ENOENT);
-    return listTransaction(*request, *txn->tree, ino, plus, false);
+    return listTransaction(*request, *txn->tree, ino, plus);
   }
-  if (target.kind == Target::kCommitted) return listCommitted(*request, target.committed, plus, true, false);
+  if (target.kind == Target::kCommitted) return listCommitted(*request, target.committed, plus, false);
   const Manifest* manifest = manifestOf(fh & ~kKeepingHandle);
   if (manifest == nullptr) return request->replyError(ESTALE);
-  // Attributes and names come along only while every process sees the same ones.
-  std::shared_lock lock(viewsMutex_);
-  const bool cache = session_->negotiated().epoch && manifest == head_ && !severalViews();
-  listCommitted(*request, {manifest, 0}, plus, cache, true);
+  if (isKeeping(*request, fh)) rootListing_.used(manifest->generation());
+  listCommitted(*request, {manifest, 0}, plus, true);
 }
 
-void Overlay::listCommitted(fuse::Request& request, const Committed& directory, bool plus, bool cache, bool isRoot) {
+void Overlay::listCommitted(fuse::Request& request, const Committed& directory, bool plus, bool isRoot) {
   if (!directory.isDirectory()) return request.replyError(ENOTDIR);
   const auto& arg = request.arg<fuse_read_in>();
   Listing listing(arg.size, plus);
@@ -163,9 +165,11 @@ void Overlay::listCommitted(fuse::Request& request, const Committed& directory, 
     const auto isHidden = [&](std::string_view name) {
       return std::any_of(additions.begin(), additions.end(), [&](const auto& added) { return added.name == name; });
     };
-    // Without a node the kernel takes the name only, and looks it up when somebody wants it.
+    // Without a node the kernel takes the name only, and looks it up when somebody wants it. So it must with the
+    // root's: it stamps what a listing brings with the epoch of when it takes it in, which may be after a swap
+    // (fuse_direntplus_link(); a LOOKUP's answer is stamped with the epoch of before it was sent).
     const auto entryOf = [&](const NodeAttributes& a) {
-      return plus && cache ? entryFor(a, true, true) : fuse_entry_out{};
+      return plus && !isRoot ? entryFor(a, true, true) : fuse_entry_out{};
     };
     bool room = true;
     for (uint64_t i = arg.offset > 2 ? arg.offset - 2 : 0; room && i < e.childCount; ++i) {
@@ -191,7 +195,7 @@ void Overlay::listLive(fuse::Request& request, uint64_t ino, bool plus) {
   listing.reply(request);
 }
 
-void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus, bool cacheNames) {
+void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus) {
   const auto& arg = request.arg<fuse_read_in>();
   Listing listing(arg.size, plus);
   if (addDots(listing, arg.offset, ino, tree.parentOf(ino))) {
@@ -200,7 +204,7 @@ void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_
     const int error =
         tree.list(ino, TransactionOffset::cookie(arg.offset), end, plus ? referencesOf(request) : 0,
                   [&](const Transaction::Listed& listed) {
-                    const fuse_entry_out entry = entryFor(listed.attributes, cacheNames, true);
+                    const fuse_entry_out entry = entryFor(listed.attributes, false, true);
                     const uint64_t offset = TransactionOffset::of(listed.cookie, end);
                     return listing.add(listed.name, listed.attributes.ino, listed.attributes.mode, offset, entry);
                   });

@@ -8,6 +8,15 @@
 
 namespace siteswap::overlay {
 
+namespace {
+
+// What the root's time is later in a transaction whose root has not changed yet, and to an observer, than in the
+// generation it looks like: who was pinned to another one may have seen that time with other names. Generations are 2
+// µs apart.
+constexpr int64_t kOtherViewNs = 1000;
+
+}  // namespace
+
 void Overlay::lookup(fuse::RequestPtr request) {
   const std::string_view name = request->name();
   if (name.size() > 255) return request->replyError(ENAMETOOLONG);
@@ -108,12 +117,16 @@ void Overlay::getattr(fuse::RequestPtr request) {
       }
       return withView(std::move(request), Asks::kAttributes, [this](fuse::Request& r, const Caller& caller) {
         if (caller.member) {
-          const auto found = caller.member->tree->getattr(kRootIno);
+          auto found = caller.member->tree->getattr(kRootIno);
           if (found.error != 0) return r.replyError(found.error);
+          const int64_t baseNs = caller.member->tree->baseRoot().entry().mtimeNs;
+          if (found.attributes.mtimeNs == baseNs) found.attributes.mtimeNs += kOtherViewNs;
           return replyAttributes(r, found.attributes, false);
         }
-        const bool isPinned = caller.isObserver || options_.pin == PinPolicy::kLease;
-        replyAttributes(r, attributesOf(isPinned ? viewRoot(caller) : Committed{head_, 0}), false);
+        const bool hasOwn = caller.isObserver || options_.pin == PinPolicy::kLease;
+        NodeAttributes attributes = attributesOf(hasOwn ? viewRoot(caller) : Committed{head_, 0});
+        if (caller.isObserver) attributes.mtimeNs += kOtherViewNs;
+        replyAttributes(r, attributes, false);
       });
     }
   }

@@ -178,11 +178,9 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, Reach reach,
   const std::string path = pathOf(target);
   if (!enterAsMember(request, target, path, change)) return false;
   if (reach == Reach::kByEither && target.kind == Target::kCommitted) {
-    change.ino = change.tree->resolveSame(path, target.committed);
-    if (change.ino != 0) {
-      change.askedOf = target.committed;
-      return true;
-    }
+    change.ino = change.tree->resolve(path);
+    change.through = {target.committed, request->header().uid};
+    if (change.ino != 0) return true;
   }
   // The walk is made again and arrives at the transaction's own node.
   request->replyError(ESTALE);
@@ -338,13 +336,19 @@ void Overlay::setattr(fuse::RequestPtr request) {
   }
   const auto result = wanted.mask == 0         ? attributesIn(change)
                       : change.tree == nullptr ? live_.setAttributes(change.ino, wanted)
-                                               : change.tree->setAttributes(change.ino, wanted);
+                                               : change.tree->setAttributes(change.ino, wanted, change.through);
   if (result.error != 0) return request->replyError(result.error);
-  if (!change.askedOf) return replyAttributes(*request, result.attributes, change.ino != kRootIno);
-  // The kernel may have the attributes of the file that was changed; the one that it named is everybody's, and as it
-  // was.
+  if (!change.through.node) return replyAttributes(*request, result.attributes, change.ino != kRootIno);
+  forgetOther(change);
+  replyAttributes(*request, shown(change.through.node), true);
+}
+
+// Another file changed than the one that was named, which is everybody's and as it was: what the kernel keeps of it is
+// void, and so are the names by which a member that stands in a committed directory has reached the one named.
+void Overlay::forgetOther(const Change_& change) {
   session_->notifyInvalInode(change.ino, -1, 0);
-  replyAttributes(*request, shown(change.askedOf), true);
+  std::unique_lock lock(viewsMutex_);
+  refreshKernelRoot();
 }
 
 void Overlay::setxattr(fuse::RequestPtr request) {
@@ -358,9 +362,10 @@ void Overlay::setxattr(fuse::RequestPtr request) {
   if (!enterFile(request, request->nodeid(), Reach::kByEither, change)) return;
   if (change.tree == nullptr) return request->replyError(EOPNOTSUPP);
   const auto value = request->payload();
-  const int e =
-      change.tree->setXattr(change.ino, name, {reinterpret_cast<const char*>(value.data()), value.size()}, arg.flags);
+  const std::string_view text{reinterpret_cast<const char*>(value.data()), value.size()};
+  const int e = change.tree->setXattr(change.ino, name, text, arg.flags, change.through);
   if (e != 0) return request->replyError(e);
+  if (change.through.node) forgetOther(change);
   request->replyEmpty();
 }
 
@@ -369,7 +374,8 @@ void Overlay::removexattr(fuse::RequestPtr request) {
   Change_ change;
   if (!enterFile(request, request->nodeid(), Reach::kByEither, change)) return;
   if (change.tree == nullptr) return request->replyError(EOPNOTSUPP);
-  if (const int e = change.tree->removeXattr(change.ino, name)) return request->replyError(e);
+  if (const int e = change.tree->removeXattr(change.ino, name, change.through)) return request->replyError(e);
+  if (change.through.node) forgetOther(change);
   request->replyEmpty();
 }
 

@@ -248,8 +248,8 @@ class Overlay : public fuse::Operations {
       if (tree != nullptr) tree->leave();
     }
     std::shared_ptr<Transaction> tree;
-    uint64_t ino = 0;   // of the parent, or of the file
-    Committed askedOf;  // the file that the request named, when that is not the one that changes
+    uint64_t ino = 0;      // of the parent, or of the file
+    AskedThrough through;  // with a node when the request named that one, and not `ino`
   };
 
   // How a request that changes a file got there.
@@ -284,6 +284,7 @@ class Overlay : public fuse::Operations {
   Committed viewRoot(const Caller& caller);  // viewsMutex_; for a non-member
   void refreshKernelRoot();                  // viewsMutex_ exclusively
   TxnPtr findTxn(uint32_t id);
+  int takeLiveBytes(Transaction& tree);  // 0 or errno
   std::shared_ptr<Transaction> makeTree(const TxnPtr& txn, const std::string& directory, const Manifest* base);
   void sweepClosed();  // viewsMutex_ exclusively
 
@@ -357,6 +358,7 @@ class Overlay : public fuse::Operations {
   bool enterTree(fuse::RequestPtr& request, const TxnPtr& txn);
   bool enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path, Change_& change);
   bool mayCacheNew(const fuse::Request& request, const Change_& change) const;
+  void forgetOther(const Change_& change);
   Transaction::Result attributesIn(const Change_& change);
   void replyCreated(fuse::Request& request, const NodeAttributes& attributes, bool cache);
   std::string pathOf(const Target& target);
@@ -393,8 +395,8 @@ class Overlay : public fuse::Operations {
   // listing.cc
   bool mayKeepRootListing(const fuse::Request& request) const;  // viewsMutex_
   void listInto(fuse::RequestPtr request, bool plus);
-  void listCommitted(fuse::Request& request, const Committed& directory, bool plus, bool cache, bool isRoot);
-  void listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus, bool cacheNames);
+  void listCommitted(fuse::Request& request, const Committed& directory, bool plus, bool isRoot);
+  void listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus);
   void listLive(fuse::Request& request, uint64_t ino, bool plus);
 
   const OverlayOptions options_;

@@ -83,6 +83,12 @@ struct AttributeChange {
   int64_t atimeNs = 0, mtimeNs = 0;
 };
 
+// A change of attributes that was asked for by way of a committed node, whose owner and mode the kernel has checked.
+struct AskedThrough {
+  Committed node;    // none: by way of the transaction's own
+  uint32_t uid = 0;  // of the caller
+};
+
 enum class TransactionState { kOpen, kFrozen, kCommitted, kAborted };
 
 class Transaction {
@@ -139,9 +145,11 @@ class Transaction {
   int remove(uint64_t parent, std::string_view name, bool directory);
   int rename(uint64_t parent, std::string_view name, uint64_t parent2, std::string_view name2, uint32_t flags);
   Result link(uint64_t ino, uint64_t parent, std::string_view name, unsigned lookups);
-  Result setAttributes(uint64_t ino, const AttributeChange& change);
-  int setXattr(uint64_t ino, std::string_view name, std::string_view value, uint32_t flags);
-  int removeXattr(uint64_t ino, std::string_view name);
+  // ESTALE when the file is not any more what it was asked through.
+  Result setAttributes(uint64_t ino, const AttributeChange& change, const AskedThrough& through = {});
+  int setXattr(uint64_t ino, std::string_view name, std::string_view value, uint32_t flags,
+               const AskedThrough& through = {});
+  int removeXattr(uint64_t ino, std::string_view name, const AskedThrough& through = {});
   int xattrs(uint64_t ino, Xattrs& out);
   void forget(uint64_t ino, uint64_t count);
 
@@ -176,10 +184,11 @@ class Transaction {
   Result truncated(uint64_t ino, uint64_t size, bool clearSetid);       // after ftruncate
   static std::string bodyName(uint64_t ino);
 
+  // Files of the base of which only attributes were changed: their number, and the base's.
+  std::vector<std::pair<uint64_t, uint64_t>> filesWithBytesOfBase();
+
   // The number of what is at `path` ("" the root), materialising on the way; 0: nothing there.
   uint64_t resolve(std::string_view path);
-  // The same, if what is there came from this entry of a manifest; else 0.
-  uint64_t resolveSame(std::string_view path, const Committed& origin);
   std::optional<std::string> pathOfDirectory(uint64_t ino);
   bool knows(uint64_t ino) const;
 
@@ -225,6 +234,7 @@ class Transaction {
   void dropIfUnused(Node& node);
   void touchEntries(Node& directory, int64_t timeNs);
   NodeAttributes attributes(const Node& node) const;
+  static bool isStill(const Node& node, const AskedThrough& through);
   Result resultOf(const Node& node) const { return {0, attributes(node)}; }
   bool isSound(const Record& record);
   bool isFreeName(Node& parent, const std::string& name);

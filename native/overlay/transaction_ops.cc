@@ -150,10 +150,19 @@ Transaction::Result Transaction::link(uint64_t ino, uint64_t parent, std::string
   return resultOf(*node);
 }
 
-Transaction::Result Transaction::setAttributes(uint64_t ino, const AttributeChange& change) {
+bool Transaction::isStill(const Node& node, const AskedThrough& through) {
+  if (!through.node) return true;
+  const Entry& asked = through.node.entry();
+  const bool isSame = node.base && node.base.entry().ino == asked.ino && node.uid == asked.uid && node.gid == asked.gid;
+  // Its owner may do the same whatever the mode is.
+  return isSame && (node.mode == asked.mode || through.uid == 0 || through.uid == node.uid);
+}
+
+Transaction::Result Transaction::setAttributes(uint64_t ino, const AttributeChange& change,
+                                               const AskedThrough& through) {
   std::lock_guard lock(mutex_);
   Node* node = find(ino);
-  if (node == nullptr) return {ESTALE, {}};
+  if (node == nullptr || !isStill(*node, through)) return {ESTALE, {}};
   if (const int e = materialiseNames(*node)) return {e, {}};
   Record r;
   r.type = RecordType::kSetAttributes;
@@ -166,11 +175,12 @@ Transaction::Result Transaction::setAttributes(uint64_t ino, const AttributeChan
   return resultOf(*node);
 }
 
-int Transaction::setXattr(uint64_t ino, std::string_view name, std::string_view value, uint32_t flags) {
+int Transaction::setXattr(uint64_t ino, std::string_view name, std::string_view value, uint32_t flags,
+                          const AskedThrough& through) {
   if (name.size() > 255 || value.size() > XATTR_SIZE_MAX) return ERANGE;
   std::lock_guard lock(mutex_);
   Node* node = find(ino);
-  if (node == nullptr) return ESTALE;
+  if (node == nullptr || !isStill(*node, through)) return ESTALE;
   const Xattrs present = node->xattrs ? *node->xattrs
                          : node->base ? decodeXattrs(node->base.manifest->xattrs(node->base.entry()))
                                       : Xattrs{};
@@ -187,13 +197,13 @@ int Transaction::setXattr(uint64_t ino, std::string_view name, std::string_view 
   return commitRecord(r);
 }
 
-int Transaction::removeXattr(uint64_t ino, std::string_view name) {
+int Transaction::removeXattr(uint64_t ino, std::string_view name, const AskedThrough& through) {
   Xattrs present;
   if (const int e = xattrs(ino, present)) return e;
   if (!present.contains(std::string(name))) return ENODATA;
   std::lock_guard lock(mutex_);
   const Node* node = find(ino);
-  if (node == nullptr) return ESTALE;
+  if (node == nullptr || !isStill(*node, through)) return ESTALE;
   if (const int e = materialiseNames(*node)) return e;
   Record r;
   r.type = RecordType::kRemoveXattr;
@@ -378,11 +388,15 @@ uint64_t Transaction::resolve(std::string_view path) {
   return at->ino;
 }
 
-uint64_t Transaction::resolveSame(std::string_view path, const Committed& origin) {
-  const uint64_t ino = resolve(path);
+std::vector<std::pair<uint64_t, uint64_t>> Transaction::filesWithBytesOfBase() {
   std::lock_guard lock(mutex_);
-  const Node* found = ino == 0 ? nullptr : find(ino);
-  return found != nullptr && found->base && found->base.entry().ino == origin.entry().ino ? ino : 0;
+  std::vector<std::pair<uint64_t, uint64_t>> found;
+  for (const auto& [ino, node] : nodes_) {
+    if (node->isFile() && node->base && !node->ownBody && node->attributesChanged && node->nlink > 0) {
+      found.emplace_back(ino, node->base.entry().ino);
+    }
+  }
+  return found;
 }
 
 std::optional<std::string> Transaction::pathOfDirectory(uint64_t ino) {

@@ -31,11 +31,11 @@ constexpr size_t kMaxCachedThreads = 4096;
 // A number that changes hands while we look at it; each round costs a few microseconds.
 constexpr int kIdentifyAttempts = 4;
 
-// Each cached process costs a descriptor; a quarter of what we may have is ours.
+// Each cached thread costs two descriptors at most, its own and its process's; a quarter of what we may have is ours.
 size_t cacheLimit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return kMaxCachedThreads;
-  return std::clamp<size_t>(limit.rlim_cur / 4, 16, kMaxCachedThreads);
+  return std::clamp<size_t>(limit.rlim_cur / 8, 16, kMaxCachedThreads);
 }
 
 }  // namespace

@@ -74,3 +74,50 @@ TEST(truncating_what_has_no_bytes_makes_no_body) {
   CHECK_EQ(m.ask(FUSE_SETATTR, file, bytesOf(size), member.pid).error, 0);
   CHECK(m.read(file, member.pid) == std::string(3, '\0'));
 }
+
+// The kernel has checked the owner and the mode of the file that was named, not of the one that changes.
+TEST(attributes_are_not_changed_through_a_file_of_another_owner) {
+  Mounted m;
+  Process member;
+  REQUIRE(m.begin(1, member.pid) == 0);
+  const uint64_t file = m.walk("pkg/__init__.py");
+  const uint64_t own = m.walk("pkg/__init__.py", member.pid);
+  fuse_setattr_in owner{};
+  owner.valid = FATTR_UID, owner.uid = 4321;
+  CHECK_EQ(m.ask(FUSE_SETATTR, own, bytesOf(owner), member.pid).error, 0);
+  fuse_setattr_in mode{};
+  mode.valid = FATTR_MODE, mode.mode = 04755;
+  CHECK_EQ(m.ask(FUSE_SETATTR, file, bytesOf(mode), member.pid).error, -ESTALE);
+  const uint32_t sizeAndFlags[2] = {3, 0};
+  CHECK_EQ(m.ask(FUSE_SETXATTR, file, bytesOf(sizeAndFlags, "user.a\0abc"s), member.pid).error, -ESTALE);
+  CHECK_EQ(m.ask(FUSE_REMOVEXATTR, file, bytesOf("user.a\0"s), member.pid).error, -ENODATA);
+  CHECK_EQ(m.getattr(own).attr.mode & 07777, 0644u);
+}
+
+TEST(a_file_of_which_only_attributes_change_keeps_what_was_written_in_place) {
+  Mounted m;
+  Process member, reader;
+  const uint64_t file = m.walk("pkg/__init__.py");
+  REQUIRE(m.begin(1, member.pid) == 0);
+  // As by one descriptor: its mode, then its bytes. The bytes are everybody's at once.
+  fuse_setattr_in mode{};
+  mode.valid = FATTR_MODE, mode.mode = 0600;
+  CHECK_EQ(m.ask(FUSE_SETATTR, file, bytesOf(mode), member.pid).error, 0);
+  CHECK_EQ(m.write(file, "NEWER", member.pid).error, 0);
+  CHECK_EQ(m.readPath("pkg/__init__.py", reader.pid), "NEWER");
+  // Another that was written before.
+  const uint64_t deep = m.walk("pkg/sub/deep.py");
+  CHECK_EQ(m.write(deep, "D", reader.pid).error, 0);
+  fuse_setattr_in times{};
+  times.valid = FATTR_MTIME, times.mtime = 77;
+  CHECK_EQ(m.ask(FUSE_SETATTR, m.walk("pkg/sub/deep.py", member.pid), bytesOf(times), member.pid).error, 0);
+  m.commit(1, 1);
+  Process later;
+  const fuse_attr committed = m.getattr(m.walk("pkg/__init__.py", later.pid)).attr;
+  CHECK_EQ(committed.mode & 07777, 0600u);
+  CHECK_EQ(committed.size, 5u);
+  CHECK(committed.mtime > 77);
+  CHECK_EQ(m.readPath("pkg/__init__.py", later.pid), "NEWER");
+  CHECK_EQ(m.readPath("pkg/sub/deep.py", later.pid), "Deep");
+  CHECK_EQ(m.getattr(m.walk("pkg/sub/deep.py", later.pid)).attr.mtime, 77u);
+}

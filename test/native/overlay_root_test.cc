@@ -32,7 +32,7 @@ std::set<std::string> names(Mounted& m, const fuse_open_out& opened) {
   return found;
 }
 
-constexpr uint32_t kKept = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;
+constexpr uint32_t kDropping = FOPEN_CACHE_DIR, kKept = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE, kApart = FOPEN_KEEP_CACHE;
 
 // Commits a new name.
 void add(Mounted& m, uint32_t id, const std::string& name) {
@@ -48,38 +48,75 @@ TEST(the_listing_is_kept_by_handles_of_one_generation_at_a_time) {
   Mounted m;
   Process old, other, next, last;
   const fuse_open_out first = open(m, old.pid);
-  CHECK_EQ(first.open_flags, static_cast<uint32_t>(FOPEN_CACHE_DIR));  // whatever was kept before goes
+  CHECK_EQ(first.open_flags, kDropping);
+  // Whatever is there may not have been dropped yet.
+  CHECK_EQ(open(m, other.pid).open_flags, kApart);
+  CHECK(!names(m, first).empty());
   const fuse_open_out second = open(m, other.pid);
   CHECK_EQ(second.open_flags, kKept);
 
   add(m, 1, "new");
   // Either may still fill what the kernel keeps.
   const fuse_open_out early = open(m, next.pid);
-  CHECK_EQ(early.open_flags, 0u);
+  CHECK_EQ(early.open_flags, kApart);
   CHECK(names(m, early).contains("new"));
   CHECK(!names(m, first).contains("new"));
   release(m, first);
-  CHECK_EQ(open(m, next.pid).open_flags, 0u);
+  CHECK_EQ(open(m, next.pid).open_flags, kApart);
   release(m, early);  // not one of them
-  CHECK_EQ(open(m, next.pid).open_flags, 0u);
+  CHECK_EQ(open(m, next.pid).open_flags, kApart);
   release(m, second);
   const fuse_open_out fresh = open(m, next.pid);
-  CHECK_EQ(fresh.open_flags, static_cast<uint32_t>(FOPEN_CACHE_DIR));
-  CHECK(names(m, fresh).contains("new"));
-  CHECK_EQ(open(m, last.pid).open_flags, kKept);
+  CHECK_EQ(fresh.open_flags, kDropping);
+  CHECK_EQ(open(m, last.pid).open_flags, kApart);
+  release(m, fresh);  // never used, and it has dropped what was there
+  const fuse_open_out kept = open(m, last.pid);
+  CHECK_EQ(kept.open_flags, kKept);
+  CHECK(names(m, kept).contains("new"));
   // Who stays at the old generation lists it, and leaves nothing behind.
-  CHECK_EQ(open(m, old.pid).open_flags, 0u);
-  CHECK(!names(m, open(m, old.pid)).contains("new"));
+  const fuse_open_out pinned = open(m, old.pid);
+  CHECK_EQ(pinned.open_flags, kApart);
+  CHECK(!names(m, pinned).contains("new"));
 }
 
 TEST(the_listing_is_not_kept_while_a_transaction_is_open) {
   Mounted m;
   Process member, reader;
   REQUIRE(m.begin(1, member.pid) == 0);
-  CHECK_EQ(open(m, reader.pid).open_flags, 0u);
-  CHECK_EQ(open(m, member.pid).open_flags, 0u);
+  CHECK_EQ(open(m, reader.pid).open_flags, kApart);
+  CHECK_EQ(open(m, member.pid).open_flags, kApart);
   CHECK_EQ(m.overlay->abortTransaction(1), 0);
-  CHECK_EQ(open(m, reader.pid).open_flags, static_cast<uint32_t>(FOPEN_CACHE_DIR));
+  CHECK_EQ(open(m, reader.pid).open_flags, kDropping);
+}
+
+// The kernel takes what a listing brings as of when it takes it in, which may be after a swap.
+TEST(a_listing_of_the_root_brings_names_only) {
+  Mounted m;
+  for (const Named& named : m.list(kRootIno, true, 4096)) CHECK_EQ(named.nodeid, 0u);
+}
+
+TEST(what_the_root_looks_like_to_a_member_has_a_time_of_its_own) {
+  Mounted m;
+  Process pinned;
+  m.opendir(kRootIno, pinned.pid);
+  add(m, 1, "new");
+  const auto time = [&](pid_t pid) {
+    const fuse_attr a = m.getattr(kRootIno, pid).attr;
+    return std::pair(a.mtime, a.mtimensec);
+  };
+  // It has seen this time with the names of generation 0.
+  const auto seen = time(pinned.pid);
+  CHECK_EQ(m.walk("new", pinned.pid), 0u);
+  Process shell;
+  REQUIRE(m.begin(2, shell.pid) == 0);
+  const auto inside = time(shell.pid);
+  CHECK(inside != seen);
+  CHECK(time(pinned.pid) == seen);
+  CHECK_EQ(m.mkdir(kRootIno, "more", shell.pid).error, 0);
+  CHECK(time(shell.pid) != inside && time(shell.pid) != seen);
+  Process observer;
+  CHECK_EQ(m.overlay->observe({false, 1}, observer.pid), 0);
+  CHECK(time(observer.pid) != seen);
 }
 
 TEST(the_roots_attributes_are_those_of_head_and_kept_whoever_is_pinned) {
