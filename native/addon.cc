@@ -8,6 +8,7 @@
 #include "addon_convert.h"
 #include "addon_engine.h"
 #include "fuse/mount.h"
+#include "overlay/compare.h"
 #include "overlay/scan.h"
 #include "process/exit_events.h"
 #include "process/process.h"
@@ -128,24 +129,44 @@ Napi::Value scanLower(const Napi::CallbackInfo& info) {
       });
 }
 
+Napi::Value lowerChanges(Napi::Env env, const std::vector<overlay::LowerChange>& changes) {
+  static constexpr const char* kKinds[] = {"added", "removed", "modified"};
+  Napi::Array out = Napi::Array::New(env, changes.size());
+  for (size_t i = 0; i < changes.size(); ++i) {
+    Napi::Object change = Napi::Object::New(env);
+    change.Set("path", bufferOf(env, changes[i].path));
+    change.Set("what", kKinds[static_cast<int>(changes[i].kind)]);
+    out.Set(static_cast<uint32_t>(i), change);
+  }
+  return out;
+}
+
 Napi::Value checkLower(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   Fields fields(info[0]);
   const auto lowerFd = static_cast<int>(fields.integer("lowerFd"));
   const std::string path = fields.text("manifestPath");
-  const auto limit = static_cast<size_t>(fields.integer("limit"));
-  if (fields.failed()) return env.Undefined();
   struct State {
     std::string damage;
+    overlay::CompareOptions options;
+    std::atomic<bool> stop{false};
     overlay::ScanError error;
     std::vector<overlay::LowerChange> changes;
   };
   auto state = std::make_shared<State>();
-  return runAsync(
+  state->options.directoriesOnly = fields.boolean("directoriesOnly");
+  state->options.inBackground = fields.boolean("inBackground");
+  state->options.limit = static_cast<size_t>(fields.integer("limit"));
+  state->options.stop = &state->stop;
+  if (fields.failed()) return env.Undefined();
+  const Napi::Promise changes = runAsync(
       env, "checkLower",
       [=] {
         const auto manifest = overlay::Manifest::open(path, state->damage);
-        if (manifest) state->error = overlay::compareLower(lowerFd, *manifest, limit, state->changes);
+        if (manifest && manifest->generation() != 0) state->damage = "is of another generation";
+        if (state->damage.empty()) {
+          state->error = overlay::compareLower(lowerFd, *manifest, state->options, state->changes);
+        }
         return 0;
       },
       [state, path](Napi::Env e) -> Napi::Value {
@@ -157,16 +178,13 @@ Napi::Value checkLower(const Napi::CallbackInfo& info) {
           systemError(e, state->error.errorNumber, "scan", state->error.path).ThrowAsJavaScriptException();
           return e.Undefined();
         }
-        static constexpr const char* kKinds[] = {"added", "removed", "modified"};
-        Napi::Array out = Napi::Array::New(e, state->changes.size());
-        for (size_t i = 0; i < state->changes.size(); ++i) {
-          Napi::Object change = Napi::Object::New(e);
-          change.Set("path", bufferOf(e, state->changes[i].path));
-          change.Set("what", kKinds[static_cast<int>(state->changes[i].kind)]);
-          out.Set(static_cast<uint32_t>(i), change);
-        }
-        return out;
+        return lowerChanges(e, state->changes);
       });
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("changes", changes);
+  out.Set("stop", Napi::Function::New(
+                      env, [state](const Napi::CallbackInfo&) { state->stop = true; }, "stop"));
+  return out;
 }
 
 Napi::Value checkManifest(const Napi::CallbackInfo& info) {

@@ -41,14 +41,13 @@ struct ScannedDirectory {
 
 class Scanner {
  public:
-  Scanner(int lowerFd, bool withXattrs) : lowerFd_(lowerFd), withXattrs_(withXattrs) {}
+  explicit Scanner(int lowerFd) : lowerFd_(lowerFd) {}
 
   ScanError run(ScannedDirectory& root, const ScanProgress& progress) {
     queue_.push_back(&root);
     unfinished_ = 1;
     std::vector<std::thread> threads;
-    const unsigned count = std::clamp(std::thread::hardware_concurrency() * 2, 2u, 16u);
-    for (unsigned i = 0; i < count; ++i) threads.emplace_back([this] { work(); });
+    for (unsigned i = 0; i < scanThreads(); ++i) threads.emplace_back([this] { work(); });
     {
       std::unique_lock lock(mutex_);
       while (unfinished_ > 0) {
@@ -126,10 +125,8 @@ class Scanner {
         }
         entry.target.resize(static_cast<size_t>(n));
       }
-      if (withXattrs_) {
-        const Xattrs xattrs = readXattrs(procPath + entry.name);
-        if (!xattrs.empty()) entry.xattrs = encodeXattrs(xattrs);
-      }
+      const Xattrs xattrs = readXattrs(procPath + entry.name);
+      if (!xattrs.empty()) entry.xattrs = encodeXattrs(xattrs);
       if (S_ISDIR(entry.st.st_mode)) {
         entry.directory = std::make_unique<ScannedDirectory>();
         entry.directory->path = entryPath;
@@ -142,7 +139,6 @@ class Scanner {
   }
 
   const int lowerFd_;
-  const bool withXattrs_;
   std::mutex mutex_;  // guards queue_, unfinished_, error_
   std::condition_variable more_, finished_;
   std::vector<ScannedDirectory*> queue_;
@@ -169,12 +165,16 @@ Entry entryOf(const struct stat& st) {
 
 }  // namespace
 
+unsigned scanThreads() {
+  return std::clamp(std::thread::hardware_concurrency() * 2, 2u, 16u);
+}
+
 ScanError scanToManifest(int lowerFd, const std::string& manifestPath, uint64_t firstIno, uint64_t inoCount,
                          const ScanProgress& progress, ScanSummary& summary) {
   ScannedDirectory root;
   struct stat rootStat;
   if (::fstat(lowerFd, &rootStat) != 0) return {errno, ""};
-  if (ScanError error = Scanner(lowerFd, true).run(root, progress); error.errorNumber != 0) return error;
+  if (ScanError error = Scanner(lowerFd).run(root, progress); error.errorNumber != 0) return error;
 
   // Hard links: entries of one (device, inode) with several links get one number.
   std::map<std::pair<dev_t, ino_t>, std::pair<uint64_t, uint32_t>> groups;  // → (group number, first handle)
@@ -215,57 +215,6 @@ ScanError scanToManifest(int lowerFd, const std::string& manifestPath, uint64_t 
   if (writer.size() >= inoCount) return {EOVERFLOW, ""};
   summary.nextIno = writer.numberDensely(firstIno);
   return {writer.write(manifestPath, {0, summary.nextIno, summary.maxMtimeNs}), ""};
-}
-
-namespace {
-
-bool sameContent(const Entry& e, const struct stat& st, std::string_view oldTarget, const std::string& target) {
-  if (e.mode != st.st_mode || e.uid != st.st_uid || e.gid != st.st_gid || oldTarget != target) return false;
-  if (e.mtimeNs != sys::toNs(st.st_mtim)) return false;
-  if (S_ISDIR(e.mode)) return true;
-  return e.lowerIno == st.st_ino && e.size == static_cast<uint64_t>(st.st_size) && e.rdev == st.st_rdev;
-}
-
-void compareDirectory(const ScannedDirectory& now, const Manifest& manifest, uint32_t index, size_t limit,
-                      std::vector<LowerChange>& changes) {
-  const Entry& directory = manifest.entry(index);
-  std::vector<const ScannedEntry*> sorted;
-  for (const ScannedEntry& entry : now.entries) sorted.push_back(&entry);
-  std::sort(sorted.begin(), sorted.end(),
-            [](const ScannedEntry* a, const ScannedEntry* b) { return a->name < b->name; });
-  const auto pathOf = [&](std::string_view name) {
-    return now.path.empty() ? std::string(name) : now.path + "/" + std::string(name);
-  };
-  size_t i = 0;
-  uint32_t c = 0;
-  while ((i < sorted.size() || c < directory.childCount) && changes.size() < limit) {
-    const Entry* old = c < directory.childCount ? &manifest.entry(directory.firstChild + c) : nullptr;
-    const ScannedEntry* entry = i < sorted.size() ? sorted[i] : nullptr;
-    const int order = old == nullptr ? -1 : entry == nullptr ? 1 : entry->name.compare(manifest.name(*old));
-    if (order < 0) {
-      changes.push_back({LowerChangeKind::kAdded, pathOf(entry->name)});
-    } else if (order > 0) {
-      changes.push_back({LowerChangeKind::kRemoved, pathOf(manifest.name(*old))});
-    } else {
-      if (!sameContent(*old, entry->st, manifest.link(*old), entry->target)) {
-        changes.push_back({LowerChangeKind::kModified, pathOf(entry->name)});
-      }
-      if (entry->directory && S_ISDIR(old->mode)) {
-        compareDirectory(*entry->directory, manifest, directory.firstChild + c, limit, changes);
-      }
-    }
-    if (order <= 0) ++i;
-    if (order >= 0) ++c;
-  }
-}
-
-}  // namespace
-
-ScanError compareLower(int lowerFd, const Manifest& manifest, size_t limit, std::vector<LowerChange>& changes) {
-  ScannedDirectory root;
-  if (ScanError error = Scanner(lowerFd, false).run(root, nullptr); error.errorNumber != 0) return error;
-  compareDirectory(root, manifest, 0, limit, changes);
-  return {};
 }
 
 }  // namespace siteswap::overlay

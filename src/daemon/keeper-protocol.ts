@@ -22,7 +22,7 @@ export const verifySettingsSchema = v.object({
 });
 export type VerifySettings = v.InferOutput<typeof verifySettingsSchema>;
 
-/** Given to both as one JSON word on their command line. */
+/** Given to the keeper as one JSON word on its command line. */
 export const mountOptionsSchema = v.object({
   /** Absolute, resolved. */
   directory: v.string(),
@@ -36,6 +36,14 @@ export const mountOptionsSchema = v.object({
   generation: v.nullable(v.number()),
 });
 export type MountOptions = v.InferOutput<typeof mountOptionsSchema>;
+
+/** Given to the server as one JSON word on its command line. */
+export const serverOptionsSchema = v.object({
+  mount: mountOptionsSchema,
+  /** Only the directories of the lower were compared with the store. */
+  filesUnchecked: v.boolean(),
+});
+export type ServerOptions = v.InferOutput<typeof serverOptionsSchema>;
 
 export const serverMessageSchema = v.variant('type', [
   v.object({ type: v.literal('serving') }),

@@ -13,7 +13,7 @@ import { writeFileAtomic } from '../store/atomic-fs.js';
 import { errorData, SiteswapError, systemCode, type ErrorData } from '../util/errors.js';
 import { SERVER_START_TIMEOUT_MS } from '../util/limits.js';
 import { findHolders } from './holders.js';
-import { serverMessageSchema, type KeeperToServer, type MountOptions } from './keeper-protocol.js';
+import { serverMessageSchema, type KeeperToServer, type MountOptions, type ServerOptions } from './keeper-protocol.js';
 import { LineChannel } from './line-channel.js';
 import { allowOther, prepare, type Prepared, type Report } from './prepare.js';
 import { SERVER_FDS } from './server-fds.js';
@@ -71,7 +71,7 @@ export async function runKeeper(options: MountOptions, report: Report, onReady: 
 async function keep(
   options: MountOptions,
   backend: Backend,
-  { store, lowerFd }: Prepared,
+  { store, lowerFd, filesUnchecked }: Prepared,
   device: number,
   endRequest: EndRequest,
   onReady: () => void,
@@ -80,7 +80,8 @@ async function keep(
   const log = (text: string): void => void writeSync(logFd, `${new Date().toISOString()} keeper: ${text}\n`);
   if (store.lockFd === null) throw new Error('invariant broken: the keeper has no lock');
 
-  const server = spawnNode('daemon/server-main', [JSON.stringify(options)], {
+  const serverOptions: ServerOptions = { mount: options, filesUnchecked };
+  const server = spawnNode('daemon/server-main', [JSON.stringify(serverOptions)], {
     detached: false,
     stdio: ['ignore', logFd, logFd, device, lowerFd, 'pipe', store.lockFd],
   });

@@ -3,14 +3,14 @@
  * lower. Called by the keeper. Fails with a clear error; then nothing has changed (a store that was made is removed).
  */
 import { accessSync, closeSync, constants, openSync, readFileSync, statSync } from 'node:fs';
-import type { Backend, LowerChange } from '../fuse/backend.js';
+import type { Backend } from '../fuse/backend.js';
 import { remove } from '../store/atomic-fs.js';
 import { damaged } from '../store/read.js';
 import { Store } from '../store/store.js';
 import { asStoreError, describe, SiteswapError, systemCode } from '../util/errors.js';
-import { LOWER_CHANGES_SHOWN } from '../util/limits.js';
 import { packageRoot } from '../util/package-root.js';
 import type { MountOptions } from './keeper-protocol.js';
+import { compareFirst, namedChanges } from './lower-check.js';
 import { listMounts } from './mountinfo.js';
 
 export interface Report {
@@ -21,6 +21,8 @@ export interface Report {
 export interface Prepared {
   store: Store;
   lowerFd: number;
+  /** The server has to compare the files of the lower with the store. */
+  filesUnchecked: boolean;
   /** Closes what was opened; a store that is new is deleted. For a mount that fails after this. */
   undo: () => Promise<void>;
 }
@@ -45,10 +47,11 @@ export async function prepare(options: MountOptions, backend: Backend, report: R
   try {
     store = await Store.open(root, { path: directory, dev, ino }, (fd) => backend.tryLock(fd));
     fresh = store.scannedHead === null;
+    let filesUnchecked = false;
     if (fresh) await scan(store, lowerFd, backend, report);
-    else await checkStore(store, lowerFd, backend, report);
+    else filesUnchecked = await checkStore(store, lowerFd, backend, report);
     await checkGeneration(store, options.generation);
-    return { store, lowerFd, undo };
+    return { store, lowerFd, filesUnchecked, undo };
   } catch (error) {
     await undo();
     throw asStoreError(error, `the store ${root} can't be prepared`);
@@ -112,29 +115,30 @@ async function scan(store: Store, lowerFd: number, backend: Backend, report: Rep
   await store.writeBase(result.entries, result.maxMtimeNs, Date.now());
 }
 
-async function checkStore(store: Store, lowerFd: number, backend: Backend, report: Report): Promise<void> {
-  const { layout } = store;
+/** Tells whether files are left to be compared. */
+async function checkStore(store: Store, lowerFd: number, backend: Backend, report: Report): Promise<boolean> {
   await store.checkStarts();
-  for (const { generation } of await store.history()) checkManifest(backend, layout.manifest(generation), generation);
-  await store.recover();
-  report.progress('comparing the directory with the store');
-  const changes = await backend.checkLower({ lowerFd, manifestPath: layout.manifest(0), limit: LOWER_CHANGES_SHOWN });
-  if (changes.length === 0) return;
-  if (store.head === 0 && (await store.keptTransactions()).length === 0) {
-    report.notice(`the directory has changed since it was last mounted (${named(changes)}): it is read again`);
-    await scan(store, lowerFd, backend, report);
-    return;
+  for (const { generation } of await store.history()) {
+    // The comparison checks that of generation 0.
+    if (generation !== 0) checkManifest(backend, store.layout.manifest(generation), generation);
   }
-  throw new SiteswapError(
-    'LOWER_CHANGED',
-    `the original directory was changed behind the mount: ${named(changes)}`,
-    'Undo the change; or drop the store and all its generations with `siteswap unmount --purge DIR`.',
-  );
-}
-
-function named(changes: LowerChange[]): string {
-  const names = changes.map(({ path, what }) => `${path.toString('utf8') || '.'} ${what}`);
-  return names.join(', ') + (changes.length === LOWER_CHANGES_SHOWN ? ', …' : '');
+  report.progress('comparing the directory with the store');
+  const { changes, filesUnchecked } = await compareFirst(store, lowerFd, backend);
+  await store.recover();
+  if (changes.length > 0) {
+    if (store.head !== 0 || (await store.keptTransactions()).length > 0) {
+      throw new SiteswapError(
+        'LOWER_CHANGED',
+        `the original directory was changed behind the mount: ${namedChanges(changes)}`,
+        'Undo the change; or drop the store and all its generations with `siteswap unmount --purge DIR`.',
+      );
+    }
+    report.notice(`the directory has changed since it was last mounted (${namedChanges(changes)}): it is read again`);
+    await scan(store, lowerFd, backend, report);
+  }
+  const isSure = changes.length > 0 || !filesUnchecked;
+  if (isSure) await store.forgetLowerChange();
+  return !isSure;
 }
 
 function checkManifest(backend: Backend, path: string, generation: number): void {

@@ -17,6 +17,7 @@ import { describe } from '../util/errors.js';
 import { ControlServer } from './control-server.js';
 import type { KeeperLink } from './keeper-link.js';
 import type { MountOptions } from './keeper-protocol.js';
+import { BackgroundCheck } from './lower-check.js';
 import { handleRequest } from './requests.js';
 import { SERVER_FDS } from './server-fds.js';
 import { tellTerminal } from './terminal.js';
@@ -24,6 +25,8 @@ import { Writers, type WritersOptions } from './writers.js';
 
 export interface ServerOptions {
   mount: MountOptions;
+  /** The files of the lower are still to be compared with the store. */
+  filesUnchecked: boolean;
   backend: Backend;
   disable: Parameters<Backend['createEngine']>[0]['disable'];
   keeper: Pick<KeeperLink, 'send' | 'unmount' | 'lost'>;
@@ -44,6 +47,7 @@ class Server {
   #end!: (code: number) => void;
   #stopping = false;
   #lastError: string | null = null;
+  #lowerCheck: BackgroundCheck | null = null;
 
   private constructor(
     private readonly options: ServerOptions,
@@ -129,6 +133,10 @@ class Server {
     void this.ended.then(() => control.close());
     log(`serving ${mount.directory}, FUSE 7.${session.minor}, ${session.features.join(' ') || 'no extra features'}`);
     process.on('SIGTERM', () => void this.#terminate());
+    if (this.options.filesUnchecked) {
+      const { directory } = mount;
+      this.#lowerCheck = new BackgroundCheck({ store, backend, directory, lowerFd: SERVER_FDS.lower, log });
+    }
   }
 
   onEvent(event: EngineEvent): void {
@@ -152,6 +160,7 @@ class Server {
     const health: string[] = [];
     if (this.options.keeper.lost) health.push('the keeper has died: a crash of the server would break the mount');
     if (this.#lastError !== null) health.push(this.#lastError);
+    if (this.#lowerCheck?.problem) health.push(this.#lowerCheck.problem);
     return health;
   }
 
@@ -174,6 +183,7 @@ class Server {
     this.options.log(`the session has ended: ${reason}`);
     try {
       await this.transactions.abortOpen();
+      await this.#lowerCheck?.stop();
       await this.engine.stop();
     } catch (error) {
       this.options.log(`error: ${describe(error)}`);

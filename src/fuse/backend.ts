@@ -16,6 +16,8 @@ export type {
   EngineOptions,
   Feature,
   LowerChange,
+  LowerCheck,
+  LowerCheckOptions,
   ScanProgress,
   SessionInfo,
   View,

@@ -75,6 +75,25 @@ export interface LowerChange {
   what: 'added' | 'removed' | 'modified';
 }
 
+export interface LowerCheckOptions {
+  lowerFd: number;
+  /** Of generation 0. */
+  manifestPath: string;
+  /** So many changes are enough. */
+  limit: number;
+  /** Only directories, and what lies in those that differ: all that is missed is a file that was changed in place. */
+  directoriesOnly: boolean;
+  /** On one thread that gives way to everything else. */
+  inBackground: boolean;
+}
+
+export interface LowerCheck {
+  /** By path. Rejects with 'EBADMSG' when the manifest is damaged, with 'ECANCELED' when it was stopped. */
+  changes: Promise<LowerChange[]>;
+  /** Soon. */
+  stop(): void;
+}
+
 export interface EngineOptions {
   /** The /dev/fuse descriptor of the mount. */
   deviceFd: number;
@@ -271,8 +290,8 @@ export interface NativeBinding {
   /** Whether this process may listen to the kernel's process connector, which tells exit status too. */
   hasExitEvents(): boolean;
   scanLower(options: ScanOptions, onProgress: (progress: ScanProgress) => void): Promise<ScanResult>;
-  /** Full comparison of the lower with the manifest of generation 0, at most `limit` differences. */
-  checkLower(options: { lowerFd: number; manifestPath: string; limit: number }): Promise<LowerChange[]>;
+  /** Compares the lower with the manifest that was made of it. */
+  checkLower(options: LowerCheckOptions): LowerCheck;
   /** Opens and checks a manifest file; throws code 'EBADMSG' with what is wrong. */
   checkManifest(manifestPath: string): { generation: number; entries: number };
   createEngine(options: EngineOptions, onEvent: (event: EngineEvent) => void): Engine;

@@ -10,6 +10,7 @@
  *   layers/<T>/<hex>        bodies of the files that transaction T brought
  *   transactions/<T>/       info.json, journal, bodies/
  *   live/                   the live layer: byte code that readers keep; the engine makes and tidies it
+ *   lower-changed           a server found that the lower differs from generation 0: the next mount compares all of it
  *   control.sock, server.log, session.json
  */
 import { basename, dirname, join } from 'node:path';
@@ -32,6 +33,7 @@ export class StoreLayout {
   readonly layers: string;
   readonly transactions: string;
   readonly live: string;
+  readonly lowerChanged: string;
   readonly controlSocket: string;
   readonly serverLog: string;
   readonly session: string;
@@ -46,6 +48,7 @@ export class StoreLayout {
     this.layers = join(root, 'layers');
     this.transactions = join(root, 'transactions');
     this.live = join(root, 'live');
+    this.lowerChanged = join(root, 'lower-changed');
     this.controlSocket = join(root, 'control.sock');
     this.serverLog = join(root, 'server.log');
     this.session = join(root, 'session.json');

@@ -8,14 +8,14 @@ import { lstat, mkdir, readdir } from 'node:fs/promises';
 import { closeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { asStoreError, SiteswapError, systemCode } from '../util/errors.js';
-import { makeDirectoryDurable, moveDurable, remove, syncAndMove } from './atomic-fs.js';
+import { makeDirectoryDurable, moveDurable, remove, syncAndMove, syncDirectory, writeFileAtomic } from './atomic-fs.js';
 import { crashPoint } from './crash-point.js';
 import { readFormat, writeFormat, type Lower } from './format.js';
 import { readGeneration, readHistory, writeGeneration, type Generation } from './generation.js';
 import { readHead, writeHead } from './head.js';
 import { StoreLayout, TEMPORARY_PREFIX } from './layout.js';
 import { acquireLock, type TryLock } from './lock.js';
-import { damaged } from './read.js';
+import { damaged, readText } from './read.js';
 import { recover, type Recovery } from './recover.js';
 import { nextStart, takeStart, type Start } from './starts.js';
 import {
@@ -113,6 +113,22 @@ export class Store {
       warnings: [],
     });
     await this.moveHead(0);
+  }
+
+  /** `what` is for people; that it is there is what counts. */
+  async noteLowerChange(what: string): Promise<void> {
+    await writeFileAtomic(this.layout.lowerChanged, `${what}\n`);
+  }
+
+  async isLowerChangeNoted(): Promise<boolean> {
+    return (await readText(this.layout.lowerChanged)) !== null;
+  }
+
+  /** When the lower was compared in full and does not differ, or was read again. */
+  async forgetLowerChange(): Promise<void> {
+    if (!(await this.isLowerChangeNoted())) return;
+    await remove(this.layout.lowerChanged);
+    await syncDirectory(this.layout.root);
   }
 
   /** The manifest is at `layout.temporaryManifest(generation)`, complete but not synced. */

@@ -21,5 +21,10 @@ export const UNMOUNT_TIMEOUT_MS = 120_000;
 /** From spawning the server until it serves. */
 export const SERVER_START_TIMEOUT_MS = 30_000;
 
+/**
+ * A tree of so many entries is compared with the store in full before it is mounted: 0.2 s when it is in memory. Of a larger
+ * one only the directories are; its files are compared in the background.
+ */
+export const ENTRIES_COMPARED_FIRST = 100_000;
 /** Differences that are named when the lower has changed. */
 export const LOWER_CHANGES_SHOWN = 5;

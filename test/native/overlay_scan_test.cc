@@ -1,4 +1,5 @@
-// overlay/scan on real directories: everything that a lower may contain, and what compareLower() notices.
+// overlay/scan and overlay/compare on real directories: everything that a lower may contain, and what compareLower()
+// notices.
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -6,6 +7,7 @@
 
 #include <algorithm>
 
+#include "overlay/compare.h"
 #include "overlay/scan.h"
 #include "overlay_fixture.h"
 #include "sys/unique_fd.h"
@@ -13,6 +15,19 @@
 using namespace siteswap::test;
 
 namespace {
+
+using Lines = std::vector<std::string>;
+
+std::string lineOf(const LowerChange& change) {
+  return "+-*"[static_cast<int>(change.kind)] + change.path;
+}
+
+Lines linesOf(const std::vector<LowerChange>& changes) {
+  Lines lines;
+  for (const LowerChange& change : changes) lines.push_back(lineOf(change));
+  std::sort(lines.begin(), lines.end());
+  return lines;
+}
 
 struct Scanned {
   explicit Scanned(const std::string& lower) : fd(::open(lower.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
@@ -23,17 +38,11 @@ struct Scanned {
     return scanToManifest(fd.get(), store.manifestPath(0), first, count, nullptr, summary);
   }
   const Manifest* load() { return store.load(0); }
-  std::vector<std::string> compare(size_t limit = 1000) {
+  std::vector<std::string> compare(const CompareOptions& options = {}) {
     std::vector<LowerChange> changes;
-    const ScanError error = compareLower(fd.get(), *load(), limit, changes);
+    const ScanError error = compareLower(fd.get(), *load(), options, changes);
     CHECK_EQ(error.errorNumber, 0);
-    std::vector<std::string> lines;
-    for (const LowerChange& c : changes) {
-      const char* kinds[] = {"+", "-", "*"};
-      lines.push_back(kinds[static_cast<int>(c.kind)] + c.path);
-    }
-    std::sort(lines.begin(), lines.end());
-    return lines;
+    return linesOf(changes);
   }
   Store store;
   siteswap::sys::UniqueFd fd;
@@ -145,7 +154,6 @@ TEST(changes_of_the_lower) {
   CHECK_EQ(::symlink("here", in("a/link").c_str()), 0);
   Scanned s(lower.path);
   REQUIRE(s.scan().errorNumber == 0);
-  using Lines = std::vector<std::string>;
   CHECK(s.compare().empty());
   keepTime(in("a"), [&] { writeFile(in("a/3"), "new"); });
   CHECK((s.compare() == Lines{"+a/3"}));
@@ -162,7 +170,7 @@ TEST(changes_of_the_lower) {
     CHECK_EQ(::symlink("there", in("a/link").c_str()), 0);
   });
   CHECK((s.compare() == Lines{"*a/link", "*pkg/sub/y.py", "*pkg/x.py", "-b/1"}));
-  CHECK_EQ(s.compare(2).size(), 2u);
+  CHECK_EQ(s.compare({.limit = 2}).size(), 2u);
   // The same bytes and times at the name, but another file.
   keepTime(in("a"), [&] {
     struct stat st;
@@ -188,6 +196,184 @@ TEST(changes_of_the_lower) {
   const timespec times[2] = {{1, 0}, {1, 5}};
   CHECK_EQ(::utimensat(AT_FDCWD, in("a").c_str(), times, 0), 0);
   CHECK((fresh.compare() == Lines{"*a"}));
+}
+
+TEST(only_directories) {
+  TempDir lower;
+  const auto in = [&](const std::string& name) { return lower / name; };
+  for (const char* name : {"a", "b", "a/sub", "c", "c/sub"}) CHECK_EQ(::mkdir(in(name).c_str(), 0755), 0);
+  for (const char* name : {"a/1", "a/sub/2", "b/3", "c/sub/4"}) writeFile(in(name), name);
+  Scanned s(lower.path);
+  REQUIRE(s.scan().errorNumber == 0);
+  const CompareOptions quick{.directoriesOnly = true};
+  CHECK(s.compare(quick).empty());
+  // The price: a file that was changed in place.
+  writeFile(in("a/1"), "longer than before");
+  CHECK(s.compare(quick).empty());
+  CHECK((s.compare() == Lines{"*a/1"}));
+  // In a directory that differs everything is looked at.
+  writeFile(in("a/new"), "");
+  CHECK((s.compare(quick) == Lines{"*a", "*a/1", "+a/new"}));
+  // The root's own time is no change, but its names are looked at then.
+  writeFile(in("top"), "");
+  CHECK((s.compare(quick) == Lines{"*a", "*a/1", "+a/new", "+top"}));
+  // A link in a directory's place is reported, and not followed.
+  CHECK_EQ(::rename(in("c").c_str(), in("elsewhere").c_str()), 0);
+  CHECK_EQ(::symlink("elsewhere", in("c").c_str()), 0);
+  CHECK_EQ(::unlink(in("elsewhere/sub/4").c_str()), 0);
+  CHECK((s.compare(quick) == Lines{"*a", "*a/1", "*c", "+a/new", "+elsewhere", "+top"}));
+  CHECK((s.compare() == Lines{"*a", "*a/1", "*c", "+a/new", "+elsewhere", "+top"}));
+}
+
+namespace {
+
+// compareLower() as one would write it first.
+void compareNaively(const std::string& directory, const std::string& path, const Committed& node,
+                    std::vector<LowerChange>& changes) {
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    names.insert(entry.path().filename().native());
+  }
+  for (const std::string& name : names) {
+    if (!node.child(name)) changes.push_back({LowerChangeKind::kAdded, joined(path, name)});
+  }
+  for (uint32_t i = 0; i < node.entry().childCount; ++i) {
+    const std::string name(node.nameOfChild(i)), at = joined(path, name);
+    const Entry& e = node.childAt(i).entry();
+    if (!names.contains(name)) {
+      changes.push_back({LowerChangeKind::kRemoved, at});
+      continue;
+    }
+    struct stat st;
+    CHECK_EQ(::lstat((directory + "/" + name).c_str(), &st), 0);
+    const int64_t mtimeNs = int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec;
+    bool same = e.mode == st.st_mode && e.uid == st.st_uid && e.gid == st.st_gid && e.mtimeNs == mtimeNs;
+    if (!S_ISDIR(e.mode)) {
+      same = same && e.lowerIno == st.st_ino && e.size == static_cast<uint64_t>(st.st_size) && e.rdev == st.st_rdev;
+    }
+    if (!same) changes.push_back({LowerChangeKind::kModified, at});
+    if (S_ISDIR(e.mode) && S_ISDIR(st.st_mode)) compareNaively(directory + "/" + name, at, node.childAt(i), changes);
+  }
+}
+
+struct RandomLower {
+  explicit RandomLower(Random& r) : random(r) {
+    for (int i = 0; i < 60; ++i) add();
+  }
+  std::string anyDirectory() {
+    std::vector<std::string> all{lower.path};
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(lower.path)) {
+      if (std::filesystem::is_directory(entry.symlink_status())) all.push_back(entry.path().native());
+    }
+    return random.pick(all);
+  }
+  std::string anyEntry() {
+    std::vector<std::string> all;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(lower.path)) {
+      all.push_back(entry.path().native());
+    }
+    return all.empty() ? "" : random.pick(all);
+  }
+  void add() {
+    const std::string path = anyDirectory() + "/" + random.pick(someNames());
+    if (std::filesystem::exists(std::filesystem::symlink_status(path))) return;
+    if (random.chance(40)) {
+      CHECK_EQ(::mkdir(path.c_str(), 0755), 0);
+    } else if (random.chance(15)) {
+      CHECK_EQ(::symlink(random.pick(someNames()).c_str(), path.c_str()), 0);
+    } else {
+      writeFile(path, std::string(random(20), '.'));
+    }
+  }
+  void change() {
+    const std::string path = anyEntry();
+    if (path.empty()) return add();
+    const bool isFile = std::filesystem::is_regular_file(std::filesystem::symlink_status(path));
+    switch (random(6)) {
+      case 0:
+        return add();
+      case 1:
+        std::filesystem::remove_all(path);
+        return;
+      case 2:
+        if (isFile) writeFile(path, "written in place");
+        return;
+      case 3:
+        if (!std::filesystem::is_symlink(path)) ::chmod(path.c_str(), 0700);
+        return;
+      case 4:  // Anything takes its place; also a link to a directory.
+        std::filesystem::remove_all(path);
+        if (random.chance(50))
+          CHECK_EQ(::symlink(lower.path.c_str(), path.c_str()), 0);
+        else
+          writeFile(path, "instead");
+        return;
+      default: {
+        const std::string to = anyDirectory() + "/moved";
+        if (!to.starts_with(path)) ::rename(path.c_str(), to.c_str());
+      }
+    }
+  }
+  Random& random;
+  TempDir lower;
+};
+
+}  // namespace
+
+TEST(as_a_naive_comparison_finds) {
+  Random random;
+  for (int round = 0; round < 150 && check::failures == 0; ++round) {
+    RandomLower tree(random);
+    Scanned s(tree.lower.path);
+    REQUIRE(s.scan().errorNumber == 0);
+    for (uint64_t i = random(6); i > 0; --i) {
+      // Also changes that leave no trace in a directory's time.
+      if (random.chance(20))
+        keepTime(tree.lower.path, [&] { tree.change(); });
+      else
+        tree.change();
+    }
+    std::vector<LowerChange> naive;
+    compareNaively(tree.lower.path, "", {s.load(), 0}, naive);
+    CHECK(s.compare() == linesOf(naive));
+    CHECK(s.compare({.inBackground = true}) == linesOf(naive));
+    CHECK_EQ(s.compare({.limit = 2}).size(), std::min<size_t>(naive.size(), 2));
+
+    // Of files, it finds those that lie in a directory that differs.
+    const auto differs = [&](const std::string& directory) {
+      if (!directory.empty())
+        return std::find(naive.begin(), naive.end(), LowerChange{LowerChangeKind::kModified, directory}) != naive.end();
+      struct stat st;
+      CHECK_EQ(::stat(tree.lower.path.c_str(), &st), 0);
+      return s.load()->entry(0).mtimeNs != int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec;
+    };
+    std::vector<LowerChange> expected;
+    for (const LowerChange& change : naive) {
+      const size_t slash = change.path.rfind('/');
+      Committed node{s.load(), 0};
+      for (size_t at = 0; node && at != std::string::npos && at < change.path.size();) {
+        const size_t end = std::min(change.path.find('/', at), change.path.size());
+        node = node.child(change.path.substr(at, end - at));
+        at = end + 1;
+      }
+      const bool wasDirectory = node && node.isDirectory();
+      if (wasDirectory || differs(slash == std::string::npos ? "" : change.path.substr(0, slash)))
+        expected.push_back(change);
+    }
+    CHECK(s.compare({.directoriesOnly = true}) == linesOf(expected));
+  }
+}
+
+TEST(a_comparison_that_is_stopped) {
+  TempDir lower;
+  writeFile(lower / "file", "x");
+  Scanned s(lower.path);
+  REQUIRE(s.scan().errorNumber == 0);
+  writeFile(lower / "file", "changed");
+  const std::atomic<bool> stop{true};
+  std::vector<LowerChange> changes;
+  CHECK_EQ(compareLower(s.fd.get(), *s.load(), {.stop = &stop}, changes).errorNumber, ECANCELED);
+  CHECK(changes.empty());
 }
 
 TEST(twenty_thousand_entries) {
@@ -218,7 +404,7 @@ TEST(twenty_thousand_entries) {
   CHECK_EQ(last, made);
   CHECK(s.compare().empty());
   CHECK_EQ(::unlink((lower / "package77/module13.py").c_str()), 0);
-  CHECK((s.compare() == std::vector<std::string>{"*package77", "-package77/module13.py"}));
+  CHECK((s.compare() == Lines{"*package77", "-package77/module13.py"}));
 }
 
 TEST(deep_trees) {

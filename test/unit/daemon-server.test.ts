@@ -1,11 +1,12 @@
 /** The server with everything real but the filesystem: store, control socket, transactions. */
 import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { ControlClient } from '../../src/daemon/control-client.js';
 import type { MountOptions, ServerToKeeper } from '../../src/daemon/keeper-protocol.js';
 import { runServer } from '../../src/daemon/server.js';
-import type { Backend, Engine, EngineEvent } from '../../src/fuse/backend.js';
+import type { Backend, Engine, EngineEvent, LowerCheck } from '../../src/fuse/backend.js';
 import { DEFAULT_SETTINGS } from '../../src/daemon/config.js';
 import { NATIVE_CAPABILITIES } from '../../src/fuse/capabilities.js';
 import type { Verdict } from '../../src/txn/commit.js';
@@ -24,9 +25,11 @@ interface World {
   /** What the next unmount fails with. */
   refusal: { error: Error | null };
   ended: Promise<number>;
+  root: string;
 }
 
-async function world(t: TestContext, change: Partial<MountOptions> = {}): Promise<World> {
+/** `lower`: its files are compared in the background, and this is what comes of it. */
+async function world(t: TestContext, change: Partial<MountOptions> = {}, lower?: LowerCheck): Promise<World> {
   const root = join(temporaryDirectory(t), 'store');
   (await openStore(root)).close();
   const engine = new FakeEngine();
@@ -49,6 +52,10 @@ async function world(t: TestContext, change: Partial<MountOptions> = {}): Promis
       return Object.assign(engine, fake) as unknown as Engine;
     },
     checkManifest: () => ({ generation: 0, entries: 3 }),
+    checkLower(options) {
+      assert.deepEqual([options.directoriesOnly, options.inBackground], [false, true]);
+      return lower!;
+    },
     peerCredentials: () => ({ pid: 1, uid: 0, gid: 0 }),
     syncFilesystem: () => Promise.resolve(),
   };
@@ -66,6 +73,7 @@ async function world(t: TestContext, change: Partial<MountOptions> = {}): Promis
       generation: null,
       ...change,
     },
+    filesUnchecked: lower !== undefined,
     backend: backend as Backend,
     disable: [],
     keeper: {
@@ -92,7 +100,7 @@ async function world(t: TestContext, change: Partial<MountOptions> = {}): Promis
     emit({ type: 'session-stopped', reason: 'unmounted' });
     return ended;
   });
-  return { engine, emit, decided, client, sent, unmounts, verdict, refusal, ended };
+  return { engine, emit, decided, client, sent, unmounts, verdict, refusal, ended, root };
 }
 
 function writer(request: number, pid: number): EngineEvent {
@@ -192,4 +200,32 @@ test('a connection that breaks is an error', async (t) => {
   const w = await world(t);
   w.emit({ type: 'session-stopped', reason: 'aborted: ECONNABORTED' });
   assert.equal(await w.ended, 1);
+});
+
+test('a change of the original directory that is found while it serves: noted in the store, told by status', async (t) => {
+  const changes = Promise.resolve([{ path: Buffer.from('pkg/a.py'), what: 'modified' as const }]);
+  const w = await world(t, {}, { changes, stop: () => undefined });
+  const health = async (): Promise<string[]> => (await w.client.request('status', {})).health;
+  while ((await health()).length === 0);
+  assert.match((await health()).join(), /behind the mount: pkg\/a\.py modified \(/);
+  await until(() => existsSync(join(w.root, 'lower-changed')));
+  assert.match(readFileSync(join(w.root, 'lower-changed'), 'utf8'), /pkg\/a\.py modified\n$/);
+});
+
+test('a comparison that fails is told, and one that is under way ends with the mount', async (t) => {
+  const failing = Promise.reject(new Error('EIO'));
+  failing.catch(() => undefined);
+  const failed = await world(t, {}, { changes: failing, stop: () => undefined });
+  while ((await failed.client.request('status', {})).health.length === 0);
+  assert.ok(!existsSync(join(failed.root, 'lower-changed')));
+
+  let cancel!: () => void;
+  const changes = new Promise<never>((_resolve, reject) => {
+    cancel = () => reject(Object.assign(new Error('stopped'), { code: 'ECANCELED' }));
+  });
+  const w = await world(t, {}, { changes, stop: cancel });
+  assert.deepEqual((await w.client.request('status', {})).health, []);
+  await w.client.request('unmount', { force: false, lazy: false });
+  assert.equal(await w.ended, 0);
+  assert.ok(!existsSync(join(w.root, 'lower-changed')));
 });
