@@ -12,6 +12,7 @@
 #include "overlay/scan.h"
 #include "process/exit_events.h"
 #include "process/process.h"
+#include "sys/descriptor.h"
 
 namespace siteswap::addon {
 
@@ -65,6 +66,19 @@ Napi::Value peerCredentials(const Napi::CallbackInfo& info) {
   out.Set("uid", peer.uid);
   out.Set("gid", peer.gid);
   return out;
+}
+
+Napi::Value sendDescriptor(const Napi::CallbackInfo& info) {
+  if (sys::sendDescriptor(info[0].ToNumber().Int32Value(), info[1].ToNumber().Int32Value()) != 0) {
+    systemError(info.Env(), errno, "sendmsg").ThrowAsJavaScriptException();
+  }
+  return info.Env().Undefined();
+}
+
+Napi::Value receiveDescriptor(const Napi::CallbackInfo& info) {
+  const int fd = sys::receiveDescriptor(info[0].ToNumber().Int32Value());
+  if (fd < 0) systemError(info.Env(), errno, "recvmsg").ThrowAsJavaScriptException();
+  return Napi::Number::New(info.Env(), fd);
 }
 
 Napi::Value syncFilesystem(const Napi::CallbackInfo& info) {
@@ -210,6 +224,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("unmountFuse", unmountFuse);
   add("tryLock", tryLock);
   add("peerCredentials", peerCredentials);
+  add("sendDescriptor", sendDescriptor);
+  add("receiveDescriptor", receiveDescriptor);
   add("syncFilesystem", syncFilesystem);
   add("hasPidfdInfo", hasPidfdInfo);
   add("hasExitEvents", hasExitEvents);

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "sys/descriptor.h"
 #include "sys/unique_fd.h"
 
 extern char** environ;
@@ -18,29 +19,6 @@ namespace {
 
 // The descriptor that the helper finds its socket at.
 constexpr int kChildSocket = 3;
-
-int receiveDescriptor(int socket) {
-  char byte;
-  iovec part{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  ssize_t size;
-  do {
-    size = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  } while (size < 0 && errno == EINTR);
-  const cmsghdr* header = size <= 0 ? nullptr : CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
-      header->cmsg_len != CMSG_LEN(sizeof(int))) {
-    return -1;
-  }
-  int fd;
-  std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-  return fd;
-}
 
 std::string readAll(int fd) {
   std::string text;

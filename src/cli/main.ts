@@ -6,40 +6,36 @@
 import { Command, CommanderError } from 'commander';
 import { exitCode } from '../util/exit-codes.js';
 import { packageVersion } from '../util/package-root.js';
-import { addAbort } from './commands/abort.js';
-import { addBegin } from './commands/begin.js';
-import { addCommit } from './commands/commit.js';
-import { addDoctor } from './commands/doctor.js';
-import { addLog } from './commands/log.js';
-import { addMount } from './commands/mount.js';
-import { addRun } from './commands/run.js';
-import { addShell } from './commands/shell.js';
-import { addStatus } from './commands/status.js';
-import { addUnmount } from './commands/unmount.js';
-import { addVerify } from './commands/verify.js';
-import { addWait } from './commands/wait.js';
 import { splitAtDashes } from './arguments.js';
 import { hint, reportError } from './output.js';
 
-function buildProgram(command: readonly string[]): Command {
+/** In the order of the help. Only the module of the command that is given is loaded: Node takes a millisecond for each file. */
+const COMMANDS: Record<string, () => Promise<(program: Command, command: readonly string[]) => void>> = {
+  mount: async () => (await import('./commands/mount.js')).addMount,
+  unmount: async () => (await import('./commands/unmount.js')).addUnmount,
+  run: async () => (await import('./commands/run.js')).addRun,
+  begin: async () => (await import('./commands/begin.js')).addBegin,
+  commit: async () => (await import('./commands/commit.js')).addCommit,
+  abort: async () => (await import('./commands/abort.js')).addAbort,
+  verify: async () => (await import('./commands/verify.js')).addVerify,
+  shell: async () => (await import('./commands/shell.js')).addShell,
+  wait: async () => (await import('./commands/wait.js')).addWait,
+  status: async () => (await import('./commands/status.js')).addStatus,
+  log: async () => (await import('./commands/log.js')).addLog,
+  doctor: async () => (await import('./commands/doctor.js')).addDoctor,
+};
+
+async function buildProgram(name: string | undefined, command: readonly string[]): Promise<Command> {
   const program = new Command('siteswap')
     .description('Installs into site-packages become atomic, and can be taken back.')
     .version(packageVersion(), '-V, --version')
     .helpCommand(false)
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text) });
-  addMount(program);
-  addUnmount(program);
-  addRun(program, command);
-  addBegin(program);
-  addCommit(program);
-  addAbort(program);
-  addVerify(program);
-  addShell(program, command);
-  addWait(program);
-  addStatus(program);
-  addLog(program);
-  addDoctor(program);
+  const given = name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  // Anything else is told about all of them.
+  const adders = await Promise.all((given ? [given] : Object.values(COMMANDS)).map((load) => load()));
+  for (const add of adders) add(program, command);
   return program;
 }
 
@@ -49,7 +45,8 @@ const WITH_COMMAND = new Set(['run', 'shell']);
 async function main(words: readonly string[]): Promise<void> {
   const { own, command } = WITH_COMMAND.has(words[0] ?? '') ? splitAtDashes(words) : { own: words, command: [] };
   try {
-    await buildProgram(command).parseAsync([...own], { from: 'user' });
+    const program = await buildProgram(words[0], command);
+    await program.parseAsync([...own], { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) {
       process.exitCode = reportError(error);

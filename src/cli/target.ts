@@ -6,7 +6,6 @@
  */
 import { readlinkSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
-import { ControlClient } from '../daemon/control-client.js';
 import type { Method, Params, Progress, Result } from '../daemon/control-protocol.js';
 import { findMount, type SiteswapMount } from '../daemon/mountinfo.js';
 import { defaultSitePackages } from '../python/environment.js';
@@ -127,6 +126,8 @@ export async function ask<M extends Method>(
   params: Params<M>,
   onEvent?: (event: Progress) => void,
 ): Promise<Result<M>> {
+  // `mount` locates its directory too, and mostly has nothing to ask.
+  const { ControlClient } = await import('../daemon/control-client.js');
   const client = await ControlClient.connect(store);
   try {
     return await client.request(method, params, onEvent);

@@ -1,36 +1,12 @@
-/**
- * `siteswap.toml` beside the store: what is verified before a commit. Every key is known or an error: a misspelt one would
- * leave something unchecked. The command line goes before it.
- */
-import { readFileSync, statSync } from 'node:fs';
+/** What is verified before a commit, unless it is said otherwise, and where it may be said: see config-file. */
 import { dirname, join } from 'node:path';
-import { parse, TomlError } from 'smol-toml';
-import * as v from 'valibot';
-import { SiteswapError, describe, systemCode } from '../util/errors.js';
-import { CHECK_NAMES } from '../python/checks/index.js';
+import { CHECK_NAMES } from '../python/checks/check.js';
 import type { VerifySettings } from './keeper-protocol.js';
 
 export const CONFIG_NAME = 'siteswap.toml';
 export const LEVELS = ['none', 'record', 'import', 'deep'] as const;
 /** Everything that can be switched off by name. */
 export const ALL_CHECKS: readonly string[] = [...CHECK_NAMES, 'interpreter', 'import'];
-
-const seconds = v.pipe(v.number(), v.minValue(1), v.maxValue(86_400));
-const checksSchema = v.strictObject(Object.fromEntries(ALL_CHECKS.map((name) => [name, v.optional(v.boolean())])));
-const schema = v.strictObject({
-  verify: v.optional(
-    v.strictObject({
-      level: v.optional(v.picklist(LEVELS)),
-      /** Shell commands, run in the staged tree; one that fails refuses the commit. */
-      tests: v.optional(v.array(v.pipe(v.string(), v.nonEmpty('must not be empty')))),
-      checks: v.optional(checksSchema),
-      'import-seconds': v.optional(seconds),
-      'test-seconds': v.optional(seconds),
-      'memory-mib': v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(64))),
-      processes: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
-    }),
-  ),
-});
 
 export const DEFAULT_SETTINGS: VerifySettings = {
   level: 'import',
@@ -41,60 +17,4 @@ export const DEFAULT_SETTINGS: VerifySettings = {
 
 export function configPath(storePath: string): string {
   return join(dirname(storePath), CONFIG_NAME);
-}
-
-/** The defaults, when there is no such file. */
-export function readConfig(storePath: string): VerifySettings {
-  const path = configPath(storePath);
-  let text: string;
-  try {
-    // Its commands run as whoever installs: it must be nobody else's to write.
-    const { uid, mode } = statSync(path);
-    if ((uid !== 0 && uid !== process.geteuid?.()) || (mode & 0o022) !== 0) {
-      throw badConfig(path, 'somebody else may write to it', 'Make it your own (chown, chmod go-w), or remove it.');
-    }
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return DEFAULT_SETTINGS;
-    if (error instanceof SiteswapError) throw error;
-    throw badConfig(path, describe(error));
-  }
-  return parseConfig(path, text);
-}
-
-export function parseConfig(path: string, text: string): VerifySettings {
-  let value: unknown;
-  try {
-    value = parse(text);
-  } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    throw badConfig(
-      path,
-      `line ${error.line}: ${error.message.split('\n')[0]?.replace(/^Invalid TOML document: /, '')}`,
-    );
-  }
-  const result = v.safeParse(schema, value);
-  if (!result.success) {
-    const [issue] = result.issues;
-    const key = v.getDotPath(issue) ?? '';
-    const what = issue.expected === 'never' ? 'is not known' : `is not right: ${issue.message}`;
-    throw badConfig(path, `${key} ${what}`, `Checks are ${ALL_CHECKS.join(', ')}; see README.md for all keys.`);
-  }
-  const given = result.output.verify ?? {};
-  const { level, commands, limits } = DEFAULT_SETTINGS;
-  return {
-    level: given.level ?? level,
-    commands: given.tests ?? commands,
-    skip: ALL_CHECKS.filter((name) => given.checks?.[name] === false),
-    limits: {
-      importMs: (given['import-seconds'] ?? limits.importMs / 1000) * 1000,
-      commandMs: (given['test-seconds'] ?? limits.commandMs / 1000) * 1000,
-      memoryBytes: (given['memory-mib'] ?? limits.memoryBytes / 2 ** 20) * 2 ** 20,
-      processes: given.processes ?? limits.processes,
-    },
-  };
-}
-
-function badConfig(path: string, what: string, hint = 'See README.md for all keys.'): SiteswapError {
-  return new SiteswapError('USAGE', `${path}: ${what}`, hint);
 }

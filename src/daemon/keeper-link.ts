@@ -9,6 +9,8 @@ export class KeeperLink {
   #lost = false;
   readonly #channel: LineChannel<ServerToKeeper>;
   #answer: ((error: Error | null) => void) | null = null;
+  /** What the keeper says once: it is mounted. */
+  readonly mounted: Promise<{ filesUnchecked: boolean }>;
 
   constructor(
     fd: number,
@@ -16,11 +18,19 @@ export class KeeperLink {
     private readonly directory: string,
   ) {
     const socket = new Socket({ fd, readable: true, writable: true });
+    let isMounted!: (how: { filesUnchecked: boolean }) => void;
+    let isOver!: (error: Error) => void;
+    this.mounted = new Promise((resolve, reject) => ([isMounted, isOver] = [resolve, reject]));
+    this.mounted.catch(() => undefined);
     this.#channel = new LineChannel(socket, () => {
       this.#lost = true;
+      isOver(new SiteswapError('INTERNAL', 'the keeper ended before it mounted', 'Mount again.'));
       this.#settle(new SiteswapError('INTERNAL', 'the keeper ended', 'Unmount again.'));
     });
-    this.#channel.receive(keeperMessageSchema, ({ error }) => this.#settle(error && SiteswapError.fromData(error)));
+    this.#channel.receive(keeperMessageSchema, (message) => {
+      if (message.type === 'mounted') isMounted(message);
+      else this.#settle(message.error && SiteswapError.fromData(message.error));
+    });
   }
 
   /** The keeper is gone: the server goes on, but nobody holds the mount should it die too. */

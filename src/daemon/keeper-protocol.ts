@@ -22,7 +22,7 @@ export const verifySettingsSchema = v.object({
 });
 export type VerifySettings = v.InferOutput<typeof verifySettingsSchema>;
 
-/** Given to the keeper as one JSON word on its command line. */
+/** Given to both as one JSON word on their command line. */
 export const mountOptionsSchema = v.object({
   /** Absolute, resolved. */
   directory: v.string(),
@@ -37,14 +37,6 @@ export const mountOptionsSchema = v.object({
 });
 export type MountOptions = v.InferOutput<typeof mountOptionsSchema>;
 
-/** Given to the server as one JSON word on its command line. */
-export const serverOptionsSchema = v.object({
-  mount: mountOptionsSchema,
-  /** Only the directories of the lower were compared with the store. */
-  filesUnchecked: v.boolean(),
-});
-export type ServerOptions = v.InferOutput<typeof serverOptionsSchema>;
-
 export const serverMessageSchema = v.variant('type', [
   v.object({ type: v.literal('serving') }),
   v.object({ type: v.literal('failed'), error: errorSchema }),
@@ -53,7 +45,15 @@ export const serverMessageSchema = v.variant('type', [
 ]);
 export type ServerToKeeper = v.InferOutput<typeof serverMessageSchema>;
 
-export const keeperMessageSchema = v.object({ type: v.literal('unmounted'), error: v.nullable(errorSchema) });
+export const keeperMessageSchema = v.variant('type', [
+  /** The /dev/fuse descriptor is there to be received. */
+  v.object({
+    type: v.literal('mounted'),
+    /** Only the directories of the lower were compared with the store. */
+    filesUnchecked: v.boolean(),
+  }),
+  v.object({ type: v.literal('unmounted'), error: v.nullable(errorSchema) }),
+]);
 export type KeeperToServer = v.InferOutput<typeof keeperMessageSchema>;
 
 /** Keeper to command. */

@@ -1,23 +1,18 @@
 /**
- * The keeper: prepares the store, mounts, starts the server, and outlives it. It holds the /dev/fuse descriptor, so the
+ * The keeper: starts the server, prepares the store while that loads, mounts, and outlives it. It holds the /dev/fuse descriptor, so the
  * kernel's connection does not break with the server, and unmounts when the server asks.
  *
  * Invariants: its cwd, files and mappings are outside of the mount; it never looks into the mount. When the server dies
  * without an unmount, the keeper ends too and the mount answers ENOTCONN: a crash never silently shows the old packages.
  */
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
-import type { ChildProcess } from 'node:child_process';
-import type { Socket } from 'node:net';
-import { loadBackend, type Backend } from '../fuse/backend.js';
+import { loadBackend } from '../fuse/backend.js';
 import { writeFileAtomic } from '../store/atomic-fs.js';
-import { errorData, SiteswapError, systemCode, type ErrorData } from '../util/errors.js';
-import { SERVER_START_TIMEOUT_MS } from '../util/limits.js';
-import { findHolders } from './holders.js';
-import { serverMessageSchema, type KeeperToServer, type MountOptions, type ServerOptions } from './keeper-protocol.js';
-import { LineChannel } from './line-channel.js';
-import { allowOther, prepare, type Prepared, type Report } from './prepare.js';
-import { SERVER_FDS } from './server-fds.js';
-import { spawnNode } from './start.js';
+import type { Store } from '../store/store.js';
+import { SiteswapError } from '../util/errors.js';
+import type { MountOptions } from './keeper-protocol.js';
+import { allowOther, open, prepare, type Report } from './prepare.js';
+import { ServerProcess } from './server-process.js';
 
 /**
  * A signal to end, at any time: without a server it is remembered until there is nothing half done, then the server is
@@ -25,7 +20,7 @@ import { spawnNode } from './start.js';
  */
 class EndRequest {
   #asked = false;
-  #server: ChildProcess | null = null;
+  #server: ServerProcess | null = null;
 
   constructor() {
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => this.#ask());
@@ -35,13 +30,13 @@ class EndRequest {
     if (this.#asked) throw new SiteswapError('INTERNAL', 'the mount was interrupted', 'Mount again.');
   }
 
-  passTo(server: ChildProcess): void {
+  passTo(server: ServerProcess): void {
     this.#server = server;
   }
 
   #ask(): void {
     this.#asked = true;
-    this.#server?.kill('SIGTERM');
+    this.#server?.terminate();
   }
 }
 
@@ -49,62 +44,54 @@ class EndRequest {
 export async function runKeeper(options: MountOptions, report: Report, onReady: () => void): Promise<number> {
   const endRequest = new EndRequest();
   const backend = await loadBackend(options.backend);
-  const prepared = await prepare(options, backend, report);
+  const opened = await open(options, backend);
   try {
-    endRequest.throwIfAsked();
-    report.progress('mounting');
-    const device = backend.mount(options.directory, { source: options.store, allowOther: allowOther() });
+    const { store, lowerFd } = opened;
+    if (store.lockFd === null) throw new Error('invariant broken: the keeper has no lock');
+    const logFd = options.foreground ? 2 : openSync(store.layout.serverLog, 'a', 0o600);
+    const server = new ServerProcess(options, backend, { log: logFd, lower: lowerFd, lock: store.lockFd });
     try {
-      return await keep(options, backend, prepared, device, endRequest, onReady);
+      const { filesUnchecked } = await prepare(opened, options, backend, report);
+      endRequest.throwIfAsked();
+      report.progress('mounting');
+      const device = backend.mount(options.directory, { source: options.store, allowOther: allowOther() });
+      try {
+        endRequest.passTo(server);
+        await server.serve(device, filesUnchecked);
+        return await keep(options, store, server, logFd, onReady);
+      } catch (error) {
+        await server.kill();
+        backend.unmount(options.directory, { lazy: true });
+        throw error;
+      } finally {
+        closeSync(device);
+      }
     } catch (error) {
-      backend.unmount(options.directory, { lazy: true });
+      await server.kill();
       throw error;
-    } finally {
-      closeSync(device);
     }
   } catch (error) {
-    await prepared.undo();
+    await opened.undo();
     throw error;
   }
 }
 
 async function keep(
   options: MountOptions,
-  backend: Backend,
-  { store, lowerFd, filesUnchecked }: Prepared,
-  device: number,
-  endRequest: EndRequest,
+  store: Store,
+  server: ServerProcess,
+  logFd: number,
   onReady: () => void,
 ): Promise<number> {
-  const logFd = options.foreground ? 2 : openSync(store.layout.serverLog, 'a', 0o600);
   const log = (text: string): void => void writeSync(logFd, `${new Date().toISOString()} keeper: ${text}\n`);
-  if (store.lockFd === null) throw new Error('invariant broken: the keeper has no lock');
-
-  const serverOptions: ServerOptions = { mount: options, filesUnchecked };
-  const server = spawnNode('daemon/server-main', [JSON.stringify(serverOptions)], {
-    detached: false,
-    stdio: ['ignore', logFd, logFd, device, lowerFd, 'pipe', store.lockFd],
-  });
-  endRequest.passTo(server);
-  const exited = new Promise<number | NodeJS.Signals>((resolve) =>
-    server.once('exit', (code, signal) => resolve(code ?? signal ?? 1)),
-  );
-  try {
-    await serving(server, options, backend);
-  } catch (error) {
-    server.kill('SIGKILL');
-    await exited;
-    throw error;
-  }
-  const { pid } = server;
   await writeFileAtomic(
     store.layout.session,
-    `${JSON.stringify({ mountpoint: options.directory, keeperPid: process.pid, serverPid: pid, sinceMs: Date.now() })}\n`,
+    `${JSON.stringify({ mountpoint: options.directory, keeperPid: process.pid, serverPid: server.pid, sinceMs: Date.now() })}\n`,
   );
   log(`serving ${options.directory}`);
   onReady();
 
-  const end = await exited;
+  const end = await server.ended;
   rmSync(store.layout.session, { force: true });
   if (end === 0) {
     log('unmounted');
@@ -112,44 +99,4 @@ async function keep(
   }
   log(`the server ended with ${end} while mounted: the mount answers no more, until it is unmounted and mounted again`);
   return 1;
-}
-
-/** Resolves when the server serves; then goes on answering it. */
-function serving(server: ChildProcess, options: MountOptions, backend: Backend): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const fail = (what: string): void =>
-      reject(new SiteswapError('INTERNAL', `the server ${what}`, `See ${options.store}/server.log.`));
-    const timer = setTimeout(() => fail('did not start in time'), SERVER_START_TIMEOUT_MS);
-    server.once('error', (error) => fail(`can't be started: ${error.message}`));
-    server.once('exit', (code, signal) => fail(`ended at its start with ${code ?? signal}`));
-    const channel = new LineChannel<KeeperToServer>((server.stdio as unknown[])[SERVER_FDS.keeper] as Socket, () =>
-      clearTimeout(timer),
-    );
-    channel.receive(serverMessageSchema, (message) => {
-      clearTimeout(timer);
-      if (message.type === 'serving') resolve();
-      else if (message.type === 'failed') reject(SiteswapError.fromData(message.error));
-      else channel.send({ type: 'unmounted', error: unmount(options.directory, message.lazy, backend, server.pid) });
-    });
-  });
-}
-
-function unmount(directory: string, lazy: boolean, backend: Backend, serverPid?: number): ErrorData | null {
-  try {
-    backend.unmount(directory, { lazy });
-    return null;
-  } catch (error) {
-    if (systemCode(error) !== 'EBUSY') return errorData(error);
-    return busyError(directory, new Set([process.pid, serverPid ?? 0])).toData();
-  }
-}
-
-function busyError(directory: string, ours: ReadonlySet<number>): SiteswapError {
-  const holders = findHolders(directory, ours).map(({ pid, command, how }) => `${command} (${pid}, ${how})`);
-  const by = holders.length > 0 ? ` by ${holders.join(', ')}` : '';
-  return new SiteswapError(
-    'BUSY',
-    `${directory} is in use${by}`,
-    'End these processes, or use --lazy: it goes away when they have ended.',
-  );
 }

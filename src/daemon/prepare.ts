@@ -18,16 +18,17 @@ export interface Report {
   notice: (text: string) => void;
 }
 
-export interface Prepared {
+export interface Opened {
   store: Store;
+  /** It was never mounted before. */
+  isNew: boolean;
   lowerFd: number;
-  /** The server has to compare the files of the lower with the store. */
-  filesUnchecked: boolean;
   /** Closes what was opened; a store that is new is deleted. For a mount that fails after this. */
   undo: () => Promise<void>;
 }
 
-export async function prepare(options: MountOptions, backend: Backend, report: Report): Promise<Prepared> {
+/** What is quick: what is mounted over, and a store that is ours alone. */
+export async function open(options: MountOptions, backend: Backend): Promise<Opened> {
   const { directory, store: root } = options;
   refuseMounted(directory);
   checkHost();
@@ -37,25 +38,41 @@ export async function prepare(options: MountOptions, backend: Backend, report: R
   refuseInside(directory, process.execPath, 'the node that runs siteswap');
 
   const lowerFd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
-  let store: Store | null = null;
-  let fresh = false;
-  const undo = async (): Promise<void> => {
-    closeSync(lowerFd);
-    if (fresh) await remove(root);
-    store?.close();
-  };
   try {
-    store = await Store.open(root, { path: directory, dev, ino }, (fd) => backend.tryLock(fd));
-    fresh = store.scannedHead === null;
+    const store = await Store.open(root, { path: directory, dev, ino }, (fd) => backend.tryLock(fd));
+    const isNew = store.scannedHead === null;
+    const undo = async (): Promise<void> => {
+      closeSync(lowerFd);
+      if (isNew) await remove(root);
+      store.close();
+    };
+    return { store, isNew, lowerFd, undo };
+  } catch (error) {
+    closeSync(lowerFd);
+    throw cantPrepare(root, error);
+  }
+}
+
+/** What takes its time: the directory is read, or compared with what the store knows. */
+export async function prepare(
+  { store, isNew, lowerFd }: Opened,
+  options: MountOptions,
+  backend: Backend,
+  report: Report,
+): Promise<{ filesUnchecked: boolean }> {
+  try {
     let filesUnchecked = false;
-    if (fresh) await scan(store, lowerFd, backend, report);
+    if (isNew) await scan(store, lowerFd, backend, report);
     else filesUnchecked = await checkStore(store, lowerFd, backend, report);
     await checkGeneration(store, options.generation);
-    return { store, lowerFd, filesUnchecked, undo };
+    return { filesUnchecked };
   } catch (error) {
-    await undo();
-    throw asStoreError(error, `the store ${root} can't be prepared`);
+    throw cantPrepare(options.store, error);
   }
+}
+
+function cantPrepare(root: string, error: unknown): unknown {
+  return asStoreError(error, `the store ${root} can't be prepared`);
 }
 
 function refuseMounted(directory: string): void {

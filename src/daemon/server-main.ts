@@ -6,7 +6,7 @@ import { readChain } from '../policy/process-info.js';
 import { debugFor } from '../util/debug.js';
 import { describe, errorData } from '../util/errors.js';
 import { KeeperLink } from './keeper-link.js';
-import { serverOptionsSchema } from './keeper-protocol.js';
+import { mountOptionsSchema } from './keeper-protocol.js';
 import { SERVER_FDS } from './server-fds.js';
 import { runServer } from './server.js';
 import { printable } from './terminal.js';
@@ -17,7 +17,7 @@ process.umask(0o077);
 // Ctrl-C in the foreground reaches the whole group; the keeper decides what it means.
 for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
 
-const { mount, filesUnchecked } = v.parse(serverOptionsSchema, JSON.parse(process.argv[2] ?? 'null'));
+const mount = v.parse(mountOptionsSchema, JSON.parse(process.argv[2] ?? 'null'));
 // Commands and file names are somebody else's words: a log that is shown on a terminal must not obey them.
 const log = (text: string): void =>
   void process.stderr.write(`${new Date().toISOString()} server: ${printable(text)}\n`);
@@ -26,8 +26,11 @@ const keeper = new KeeperLink(SERVER_FDS.keeper, () => backend!, mount.directory
 let code: number;
 try {
   backend = await loadBackend(mount.backend);
+  // Everything is loaded by now. Nothing of the store may be touched before: the keeper is at work on it.
+  const { filesUnchecked } = await keeper.mounted;
   code = await runServer({
     mount,
+    deviceFd: backend.receiveDescriptor(SERVER_FDS.handover),
     filesUnchecked,
     backend,
     disable: disabledFeatures(),

@@ -25,6 +25,7 @@ import { Writers, type WritersOptions } from './writers.js';
 
 export interface ServerOptions {
   mount: MountOptions;
+  deviceFd: number;
   /** The files of the lower are still to be compared with the store. */
   filesUnchecked: boolean;
   backend: Backend;
@@ -70,7 +71,7 @@ class Server {
     let server: Server | null = null;
     const engine = backend.createEngine(
       {
-        deviceFd: SERVER_FDS.device,
+        deviceFd: options.deviceFd,
         lowerFd: SERVER_FDS.lower,
         layersDir: store.layout.layers,
         manifestsDir: store.layout.manifests,

@@ -34,7 +34,15 @@ export interface MountOptions {
 
 export interface Backend extends Pick<
   NativeBinding,
-  'createEngine' | 'tryLock' | 'peerCredentials' | 'syncFilesystem' | 'scanLower' | 'checkLower' | 'checkManifest'
+  | 'createEngine'
+  | 'tryLock'
+  | 'peerCredentials'
+  | 'sendDescriptor'
+  | 'receiveDescriptor'
+  | 'syncFilesystem'
+  | 'scanLower'
+  | 'checkLower'
+  | 'checkManifest'
 > {
   readonly name: BackendName;
   readonly capabilities: Capabilities;

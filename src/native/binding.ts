@@ -283,6 +283,10 @@ export interface NativeBinding {
   tryLock(fd: number): boolean;
   /** SO_PEERCRED of a connected unix socket. */
   peerCredentials(fd: number): { pid: number; uid: number; gid: number };
+  /** Gives a descriptor to whoever reads at the other end of a unix socket. */
+  sendDescriptor(socketFd: number, fd: number): void;
+  /** The one that was sent (close-on-exec). Blocks until it is there. */
+  receiveDescriptor(socketFd: number): number;
   /** syncfs(2) of the filesystem that the descriptor is on. */
   syncFilesystem(fd: number): Promise<void>;
   /** Whether the kernel has PIDFD_GET_INFO with exit status. */

@@ -4,14 +4,8 @@ import { chmodSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import {
-  ALL_CHECKS,
-  CONFIG_NAME,
-  configPath,
-  DEFAULT_SETTINGS,
-  parseConfig,
-  readConfig,
-} from '../../src/daemon/config.js';
+import { ALL_CHECKS, CONFIG_NAME, configPath, DEFAULT_SETTINGS } from '../../src/daemon/config.js';
+import { parseConfig, readConfig } from '../../src/daemon/config-file.js';
 import { SiteswapError } from '../../src/util/errors.js';
 
 const PATH = '/venv/lib/siteswap.toml';

@@ -73,6 +73,7 @@ async function world(t: TestContext, change: Partial<MountOptions> = {}, lower?:
       generation: null,
       ...change,
     },
+    deviceFd: -1,
     filesUnchecked: lower !== undefined,
     backend: backend as Backend,
     disable: [],

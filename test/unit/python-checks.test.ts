@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { CHECK_NAMES } from '../../src/python/checks/index.js';
+import { CHECK_NAMES } from '../../src/python/checks/check.js';
 import { verify } from '../../src/python/verify.js';
 import {
   checkInput,

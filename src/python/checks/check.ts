@@ -8,17 +8,20 @@ import type { Finding } from './input.js';
 
 export type { ChangedPath, CheckInput, FileDigest, Finding } from './input.js';
 
-export type CheckName =
-  | 'metadata'
-  | 'duplicate-metadata'
-  | 'orphan-metadata'
-  | 'record'
-  | 'conflicts'
-  | 'unowned'
-  | 'egg-info'
-  | 'pth'
-  | 'cruft'
-  | 'dependencies';
+/** In the order in which they run. */
+export const CHECK_NAMES = [
+  'metadata',
+  'duplicate-metadata',
+  'orphan-metadata',
+  'dependencies',
+  'conflicts',
+  'unowned',
+  'pth',
+  'egg-info',
+  'cruft',
+  'record',
+] as const;
+export type CheckName = (typeof CHECK_NAMES)[number];
 
 export interface Check {
   readonly name: CheckName;

@@ -9,19 +9,19 @@ import { orphanMetadata } from './orphan-metadata.js';
 import { pth } from './pth.js';
 import { record } from './record.js';
 import { unowned } from './unowned.js';
-import type { Check, CheckName } from './check.js';
+import { CHECK_NAMES, type Check, type CheckName } from './check.js';
 
-export const CHECKS: readonly Check[] = [
+const CHECK_OF: Record<CheckName, Check> = {
   metadata,
-  duplicateMetadata,
-  orphanMetadata,
+  'duplicate-metadata': duplicateMetadata,
+  'orphan-metadata': orphanMetadata,
   dependencies,
   conflicts,
   unowned,
   pth,
-  eggInfo,
+  'egg-info': eggInfo,
   cruft,
   record,
-];
+};
 
-export const CHECK_NAMES: readonly CheckName[] = CHECKS.map(({ name }) => name);
+export const CHECKS: readonly Check[] = CHECK_NAMES.map((name) => CHECK_OF[name]);
