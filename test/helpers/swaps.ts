@@ -29,10 +29,22 @@ export class Swaps {
 
   /** Runs one line of Python in a transaction; the generation that it became. */
   async commit(line: string): Promise<number> {
-    const { transaction } = await this.daemon.request('begin', { pid: this.#child.pid!, explicit: true });
+    const transaction = await this.begin();
+    await this.run(line);
+    return (await this.daemon.request('commit', { transaction })).generation;
+  }
+
+  async begin(): Promise<number> {
+    return (await this.daemon.request('begin', { pid: this.#child.pid!, explicit: true })).transaction;
+  }
+
+  async run(line: string): Promise<void> {
     this.#child.stdin!.write(`${line}\n`);
     assert.equal((await this.#lines.next()).value, 'done', line);
-    return (await this.daemon.request('commit', { transaction })).generation;
+  }
+
+  async abort(transaction: number): Promise<void> {
+    await this.daemon.request('abort', { transaction });
   }
 
   end(): void {
