@@ -2,8 +2,9 @@
 export const SERVER_FDS = {
   lower: 3,
   keeper: 4,
-  /** Held, never used: the store stays locked as long as anybody serves it. */
-  lock: 5,
-  /** A socket by which the /dev/fuse descriptor comes: the server is started before there is a mount. */
-  handover: 6,
+  /**
+   * A socket by which, once it is mounted, the /dev/fuse descriptor comes, and then the store's lock: the server is started
+   * before, and a keeper that dies until then must leave nobody who holds the store.
+   */
+  handover: 5,
 } as const;

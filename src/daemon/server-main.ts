@@ -28,9 +28,12 @@ try {
   backend = await loadBackend(mount.backend);
   // Everything is loaded by now. Nothing of the store may be touched before: the keeper is at work on it.
   const { filesUnchecked } = await keeper.mounted;
+  const deviceFd = backend.receiveDescriptor(SERVER_FDS.handover);
+  // Held, never used: the store stays locked as long as anybody serves it.
+  backend.receiveDescriptor(SERVER_FDS.handover);
   code = await runServer({
     mount,
-    deviceFd: backend.receiveDescriptor(SERVER_FDS.handover),
+    deviceFd,
     filesUnchecked,
     backend,
     disable: disabledFeatures(),

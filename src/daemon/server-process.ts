@@ -30,11 +30,12 @@ export class ServerProcess {
   constructor(
     private readonly options: MountOptions,
     private readonly backend: Backend,
-    { log, lower, lock }: ServerDescriptors,
+    private readonly descriptors: ServerDescriptors,
   ) {
+    const { log, lower } = descriptors;
     this.#process = spawnNode('daemon/server-main', [JSON.stringify(options)], {
       detached: false,
-      stdio: ['ignore', log, log, lower, 'pipe', lock, 'pipe'],
+      stdio: ['ignore', log, log, lower, 'pipe', 'pipe'],
     });
     this.ended = new Promise((resolve) => this.#process.once('exit', (code, signal) => resolve(code ?? signal ?? 1)));
     this.#channel = new LineChannel(this.#socket(SERVER_FDS.keeper), () => undefined);
@@ -93,7 +94,8 @@ export class ServerProcess {
   /** By a socket of its own: Node reads the channel's without a look at what comes beside the bytes. */
   #handOver(device: number): void {
     const { _handle: handle } = this.#socket(SERVER_FDS.handover) as unknown as { _handle: { fd: number } | null };
-    if (handle) this.backend.sendDescriptor(handle.fd, device);
+    if (!handle) return;
+    for (const fd of [device, this.descriptors.lock]) this.backend.sendDescriptor(handle.fd, fd);
   }
 
   #socket(fd: number): Socket {
