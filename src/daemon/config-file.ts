@@ -1,12 +1,10 @@
 /**
- * `siteswap.toml` beside the store: what is verified before a commit. Every key is known or an error: a misspelt one would
- * leave something unchecked. The command line goes before it. Imported when there is such a file.
+ * What `siteswap.toml` says. Every key is known or an error: a misspelt one would leave something unchecked. Imported when
+ * there is such a file.
  */
-import { readFileSync, statSync } from 'node:fs';
 import { parse, TomlError } from 'smol-toml';
 import * as v from 'valibot';
-import { SiteswapError, describe, systemCode } from '../util/errors.js';
-import { ALL_CHECKS, configPath, DEFAULT_SETTINGS, LEVELS } from './config.js';
+import { ALL_CHECKS, badConfig, DEFAULT_SETTINGS, LEVELS } from './config.js';
 import type { VerifySettings } from './keeper-protocol.js';
 
 const seconds = v.pipe(v.number(), v.minValue(1), v.maxValue(86_400));
@@ -25,25 +23,6 @@ const schema = v.strictObject({
     }),
   ),
 });
-
-/** The defaults, when there is no such file. */
-export function readConfig(storePath: string): VerifySettings {
-  const path = configPath(storePath);
-  let text: string;
-  try {
-    // Its commands run as whoever installs: it must be nobody else's to write.
-    const { uid, mode } = statSync(path);
-    if ((uid !== 0 && uid !== process.geteuid?.()) || (mode & 0o022) !== 0) {
-      throw badConfig(path, 'somebody else may write to it', 'Make it your own (chown, chmod go-w), or remove it.');
-    }
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return DEFAULT_SETTINGS;
-    if (error instanceof SiteswapError) throw error;
-    throw badConfig(path, describe(error));
-  }
-  return parseConfig(path, text);
-}
 
 export function parseConfig(path: string, text: string): VerifySettings {
   let value: unknown;
@@ -76,8 +55,4 @@ export function parseConfig(path: string, text: string): VerifySettings {
       processes: given.processes ?? limits.processes,
     },
   };
-}
-
-function badConfig(path: string, what: string, hint = 'See README.md for all keys.'): SiteswapError {
-  return new SiteswapError('USAGE', `${path}: ${what}`, hint);
 }

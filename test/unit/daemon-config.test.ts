@@ -4,8 +4,8 @@ import { chmodSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { ALL_CHECKS, CONFIG_NAME, configPath, DEFAULT_SETTINGS } from '../../src/daemon/config.js';
-import { parseConfig, readConfig } from '../../src/daemon/config-file.js';
+import { ALL_CHECKS, CONFIG_NAME, configPath, DEFAULT_SETTINGS, readConfig } from '../../src/daemon/config.js';
+import { parseConfig } from '../../src/daemon/config-file.js';
 import { SiteswapError } from '../../src/util/errors.js';
 
 const PATH = '/venv/lib/siteswap.toml';
@@ -90,22 +90,22 @@ test('what is no TOML is an error that names the line', () => {
   assertBad('[verify]\nlevel = "import"\nlevel = "deep"\n', /^line 3: /);
 });
 
-test('a file that somebody else may write is not taken', (t) => {
+test('a file that somebody else may write is not taken', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'siteswap-config-'));
   t.after(() => rmSync(directory, { recursive: true, force: true }));
   const store = join(directory, '.venv.siteswap');
   const path = join(directory, CONFIG_NAME);
   assert.equal(configPath(store), path);
-  assert.deepEqual(readConfig(store), DEFAULT_SETTINGS);
+  assert.deepEqual(await readConfig(store), DEFAULT_SETTINGS);
   writeFileSync(path, '[verify]\nlevel = "none"\n', { mode: 0o600 });
-  assert.equal(readConfig(store).level, 'none');
+  assert.equal((await readConfig(store)).level, 'none');
   for (const mode of [0o602, 0o620]) {
     chmodSync(path, mode);
-    assert.throws(() => readConfig(store), /siteswap\.toml: somebody else may write to it/);
+    await assert.rejects(readConfig(store), /siteswap\.toml: somebody else may write to it/);
   }
   chmodSync(path, 0o644);
-  assert.equal(readConfig(store).level, 'none');
+  assert.equal((await readConfig(store)).level, 'none');
   rmSync(path);
   symlinkSync('nowhere', path);
-  assert.deepEqual(readConfig(store), DEFAULT_SETTINGS);
+  assert.deepEqual(await readConfig(store), DEFAULT_SETTINGS);
 });

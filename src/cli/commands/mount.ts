@@ -2,12 +2,12 @@
  * `siteswap mount`: starts the daemon over DIR and returns when it serves. Everything that can be found out without
  * changing anything is checked here first, each with its own exit code; the daemon checks what only it can know.
  */
-import { accessSync, constants, existsSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
 import { resolve } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { listMounts } from '../../daemon/mountinfo.js';
-import { ALL_CHECKS, configPath, DEFAULT_SETTINGS, LEVELS } from '../../daemon/config.js';
+import { ALL_CHECKS, LEVELS, readConfig } from '../../daemon/config.js';
 import type { MountOptions, VerifySettings } from '../../daemon/keeper-protocol.js';
 import { startKeeper } from '../../daemon/start.js';
 import { defaultStorePath } from '../../store/layout.js';
@@ -97,7 +97,7 @@ async function mountOptions(dir: string | undefined, options: Options): Promise<
   requireHost(directory);
   const { commit, pin, backend } = options;
   const foreground = options.foreground ?? false;
-  const configured = await configuredSettings(store);
+  const configured = await readConfig(store);
   const verify: VerifySettings = {
     ...configured,
     level: options.verify ?? configured.level,
@@ -105,11 +105,6 @@ async function mountOptions(dir: string | undefined, options: Options): Promise<
     skip: [...configured.skip, ...options.skipCheck],
   };
   return { directory, store, foreground, commit, verify, pin, backend, generation: null };
-}
-
-async function configuredSettings(store: string): Promise<VerifySettings> {
-  if (!existsSync(configPath(store))) return DEFAULT_SETTINGS;
-  return (await import('../../daemon/config-file.js')).readConfig(store);
 }
 
 function requireHost(directory: string): void {
