@@ -99,9 +99,6 @@ class Comparer {
     path_ += manifest_.name(e);
   }
   const char* pathOrDot() const { return path_.empty() ? "." : path_.c_str(); }
-  std::string pathOf(std::string_view name) const {
-    return path_.empty() ? std::string(name) : path_ + "/" + std::string(name);
-  }
 
   sys::UniqueFd openDirectory(const char* path, int flags) const {
     open_how how{};
@@ -139,16 +136,15 @@ class Comparer {
     return e.mode == st.st_mode && e.uid == st.st_uid && e.gid == st.st_gid && e.mtimeNs == sys::toNs(st.st_mtim);
   }
 
-  bool isSame(const Entry& e, const struct stat& st, int directoryFd) const {
+  bool isSame(const Entry& e, const struct stat& st, int directoryFd, const char* name) const {
     if (!sameAttributes(e, st)) return false;
     if (S_ISDIR(e.mode)) return true;
     if (e.lowerIno != st.st_ino || e.size != static_cast<uint64_t>(st.st_size) || e.rdev != st.st_rdev) return false;
     if (!S_ISLNK(e.mode)) return true;
     char target[PATH_MAX];
-    const ssize_t n = ::readlinkat(directoryFd, nameOf(e).c_str(), target, sizeof target);
+    const ssize_t n = ::readlinkat(directoryFd, name, target, sizeof target);
     return n >= 0 && manifest_.link(e) == std::string_view(target, static_cast<size_t>(n));
   }
-  std::string nameOf(const Entry& e) const { return std::string(manifest_.name(e)); }
 
   // Names into names_, sorted; they point into listing_. Returns an errno.
   int list(int fd) {
@@ -186,10 +182,10 @@ class Comparer {
       const Entry* old = c < directory.childCount ? &manifest_.entry(directory.firstChild + c) : nullptr;
       const int order = old == nullptr ? -1 : n == names_.size() ? 1 : names_[n].compare(manifest_.name(*old));
       if (order < 0) {
-        shared_.report(LowerChangeKind::kAdded, pathOf(names_[n]));
+        shared_.report(LowerChangeKind::kAdded, joinPath(path_, names_[n]));
       } else if (!shared_.options.directoriesOnly || !S_ISDIR(old->mode)) {
         if (order > 0) {
-          shared_.report(LowerChangeKind::kRemoved, pathOf(manifest_.name(*old)));
+          shared_.report(LowerChangeKind::kRemoved, joinPath(path_, manifest_.name(*old)));
         } else {
           compareEntry(*old, fd.get(), names_[n]);
         }
@@ -202,8 +198,9 @@ class Comparer {
   void compareEntry(const Entry& old, int directoryFd, std::string_view name) {
     struct stat st;
     // The name ends with a NUL in the listing.
-    if (::fstatat(directoryFd, name.data(), &st, AT_SYMLINK_NOFOLLOW) != 0) return shared_.fail(errno, pathOf(name));
-    if (!isSame(old, st, directoryFd)) shared_.report(LowerChangeKind::kModified, pathOf(name));
+    if (::fstatat(directoryFd, name.data(), &st, AT_SYMLINK_NOFOLLOW) != 0)
+      return shared_.fail(errno, joinPath(path_, name));
+    if (!isSame(old, st, directoryFd, name.data())) shared_.report(LowerChangeKind::kModified, joinPath(path_, name));
   }
 
   Shared& shared_;

@@ -144,8 +144,9 @@ Transaction::Result Overlay::noteWritten(const Change_& change, uint64_t end, bo
 
 int Overlay::resize(fuse::Request& request, const Change_& change, uint64_t size, bool clearSetid) {
   // open(O_TRUNC) of what was just created: no body is made for that, and no disk waited for.
-  if (size == 0 && change.tree != nullptr && change.tree->hasNoBytes(change.ino)) {
-    return noteWritten(change, 0, false, clearSetid).error;
+  if (size == 0 && change.tree != nullptr) {
+    const auto place = change.tree->bodyPlace(change.ino);
+    if (place.error == 0 && place.own && place.size == 0) return noteWritten(change, 0, false, clearSetid).error;
   }
   request.resign();
   FdPtr fd;

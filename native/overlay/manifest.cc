@@ -204,6 +204,12 @@ std::string Committed::lowerPath() const {
   return (e.flags & kHasLowerPath) != 0 ? std::string(manifest->link(e)) : path();
 }
 
+std::string joinPath(std::string_view directory, std::string_view name) {
+  std::string path(directory);
+  if (!path.empty()) path += '/';
+  return path += name;
+}
+
 // XXH64, https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md
 uint64_t xxh64(const void* data, size_t sizeBytes, uint64_t seed) {
   constexpr uint64_t p1 = 0x9E3779B185EBCA87, p2 = 0xC2B2AE3D27D4EB4F, p3 = 0x165667B19E3779F9, p4 = 0x85EBCA77C2B2AE63,

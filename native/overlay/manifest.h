@@ -125,6 +125,9 @@ struct Committed {
   std::string lowerPath() const;
 };
 
+// The path of `name` in a directory; that of the root is "".
+std::string joinPath(std::string_view directory, std::string_view name);
+
 uint64_t xxh64(const void* data, size_t sizeBytes, uint64_t seed);
 
 }  // namespace siteswap::overlay

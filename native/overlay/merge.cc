@@ -17,10 +17,6 @@ namespace siteswap::overlay {
 
 namespace {
 
-std::string join(const std::string& directory, std::string_view name) {
-  return directory.empty() ? std::string(name) : directory + "/" + std::string(name);
-}
-
 // The same thing on both sides? Directories are compared by what is in them: their numbers also change when
 // something far away below the same root entry does.
 bool same(const Committed& a, const Committed& b) {
@@ -104,7 +100,7 @@ class Merger {
 
   void mergeChild(uint32_t out, const std::string& name, const ChildRecord& record, const Committed& base,
                   const Committed& head, const std::string& directoryPath) {
-    const std::string path = join(directoryPath, name);
+    const std::string path = joinPath(directoryPath, name);
     const Node* node = nullptr;
     if (!Transaction::isWhiteout(record) && (node = transaction_.node(record.ino)) == nullptr) {
       result_.error = EIO;
@@ -145,7 +141,7 @@ class Merger {
     e.ino = base && base.entry().ino == head.entry().ino ? node.ino : newIno();
     if (node.entriesChanged) e.mtimeNs = e.ctimeNs = fresh();
     const uint32_t handle = writer_.add(out, name, e, "", xattrsOf(node, head));
-    mergeDirectory(handle, node, base, head, join(directoryPath, name));
+    mergeDirectory(handle, node, base, head, joinPath(directoryPath, name));
   }
 
   // ---- resolutions
@@ -230,7 +226,7 @@ class Merger {
   // Three-way over the names in a directory that one side may have replaced by another, or removed.
   void mergeByName(const Place& place, const std::string& name, const Ours& ours, const Committed& base,
                    const Committed& head, const std::string& directoryPath) {
-    const std::string path = join(directoryPath, name);
+    const std::string path = joinPath(directoryPath, name);
     const auto fits = [](const Committed& c) { return !c || c.isDirectory(); };
     if ((ours && !ours.isDirectory()) || !fits(head) || !fits(base) || (!ours && !head)) {
       result_.conflicts.push_back(path);
@@ -274,7 +270,7 @@ class Merger {
 
   void mergeName(const Place& place, const std::string& name, const Ours& ours, const Committed& base,
                  const Committed& head, const std::string& directoryPath, bool directoryIsGone) {
-    const std::string path = join(directoryPath, name);
+    const std::string path = joinPath(directoryPath, name);
     if (const Resolution* decided = resolutionAt(path)) {
       return resolve(place, name, ours, base, head, directoryPath, *decided);
     }
@@ -306,7 +302,7 @@ class Merger {
   // What the transaction has there, as it sees it.
   void addNode(uint32_t out, const std::string& name, const Node& node, const std::string& directoryPath,
                bool inPlace) {
-    const std::string path = join(directoryPath, name);
+    const std::string path = joinPath(directoryPath, name);
     // A file that only moved, or got a further name, is the same file.
     if (!node.isDirectory() && node.base && !Transaction::selfChanged(node)) {
       copyCommitted(out, name, node.base, directoryPath);
@@ -354,7 +350,7 @@ class Merger {
   }
 
   void copyCommitted(uint32_t out, const std::string& name, const Committed& from, const std::string& directoryPath) {
-    const std::string path = join(directoryPath, name);
+    const std::string path = joinPath(directoryPath, name);
     if (const Resolution* decided = resolutionAt(path); decided && decided->take == Resolution::kNothing) return;
     Entry e = from.entry();
     const std::string_view xattrs = from.manifest->xattrs(e);
@@ -475,7 +471,7 @@ class Differ {
   void all(ChangeKind kind, const Effective& what, const std::string& path) {
     changes_.push_back({kind, what.mode(), path});
     if (!S_ISDIR(what.mode())) return;
-    for (const auto& [name, child] : childrenOf(what)) all(kind, child, join(path, name));
+    for (const auto& [name, child] : childrenOf(what)) all(kind, child, joinPath(path, name));
   }
 
   void compare(const Committed& base, const Effective& now, const std::string& path) {
@@ -501,10 +497,10 @@ class Differ {
     for (uint32_t i = 0; i < base.entry().childCount; ++i) {
       const std::string name(base.nameOfChild(i));
       const auto child = children.find(name);
-      compare(base.childAt(i), child == children.end() ? Effective{} : child->second, join(path, name));
+      compare(base.childAt(i), child == children.end() ? Effective{} : child->second, joinPath(path, name));
     }
     for (const auto& [name, child] : children) {
-      if (!base.child(name)) compare({}, child, join(path, name));
+      if (!base.child(name)) compare({}, child, joinPath(path, name));
     }
   }
 

@@ -111,7 +111,7 @@ bool Overlay::enterDirectory(fuse::RequestPtr& request, uint64_t nodeid, std::st
     return true;
   }
   const std::string directory = pathOf(target);
-  const std::string path = directory.empty() ? std::string(name) : directory + "/" + std::string(name);
+  const std::string path = joinPath(directory, name);
   if (!enterAsMember(request, target, path, change)) return false;
   if (target.kind == Target::kRoot) return true;
   // The request that began a membership came by names of before: the kernel walks them again, once, and arrives at the

@@ -46,8 +46,8 @@ class RootListing {
     if (generation == generation_) isDropped_ = true;
   }
   void release(uint64_t generation) {
-    used(generation);
     std::lock_guard lock(mutex_);
+    if (generation == generation_) isDropped_ = true;
     if (handles_ > 0) --handles_;
   }
 

@@ -47,7 +47,8 @@ class Scanner {
     queue_.push_back(&root);
     unfinished_ = 1;
     std::vector<std::thread> threads;
-    for (unsigned i = 0; i < scanThreads(); ++i) threads.emplace_back([this] { work(); });
+    const unsigned count = scanThreads();
+    for (unsigned i = 0; i < count; ++i) threads.emplace_back([this] { work(); });
     {
       std::unique_lock lock(mutex_);
       while (unfinished_ > 0) {
@@ -111,7 +112,7 @@ class Scanner {
       if (std::strcmp(d->d_name, ".") == 0 || std::strcmp(d->d_name, "..") == 0) continue;
       ScannedEntry entry;
       entry.name = d->d_name;
-      const std::string entryPath = directory.path.empty() ? entry.name : directory.path + "/" + entry.name;
+      const std::string entryPath = joinPath(directory.path, entry.name);
       if (::fstatat(fd.get(), d->d_name, &entry.st, AT_SYMLINK_NOFOLLOW) != 0) {
         error = {errno, entryPath};
         break;

@@ -221,7 +221,7 @@ const std::vector<std::string>& Transaction::namesInBase(const Committed& file) 
                                                                                   const std::string& path) {
       for (uint32_t i = 0; i < directory.entry().childCount; ++i) {
         const Committed child = directory.childAt(i);
-        const std::string childPath = (path.empty() ? "" : path + "/") + std::string(directory.nameOfChild(i));
+        const std::string childPath = joinPath(path, directory.nameOfChild(i));
         if (child.isDirectory()) {
           collect(child, childPath);
         } else if ((child.entry().flags & kSeveralNames) != 0) {

@@ -174,8 +174,6 @@ class Transaction {
     uint64_t size = 0;
   };
   BodyPlace bodyPlace(uint64_t ino);
-  // Its body, if there is one, is empty.
-  bool hasNoBytes(uint64_t ino);
   // Makes the bytes the transaction's own, keeping the first `keepBytes`. `copy(bodiesFd, temporaryName, base, keep)`
   // returns 0 or errno and is called without the lock.
   using CopyBody = std::function<int(int, const std::string&, const Committed&, uint64_t)>;

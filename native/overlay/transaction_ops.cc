@@ -300,12 +300,6 @@ Transaction::BodyPlace Transaction::bodyPlace(uint64_t ino) {
   return {0, node->ownBody, node->base, node->size};
 }
 
-bool Transaction::hasNoBytes(uint64_t ino) {
-  std::lock_guard lock(mutex_);
-  const Node* node = find(ino);
-  return node != nullptr && node->isFile() && node->ownBody && node->size == 0;
-}
-
 int Transaction::copyUp(uint64_t ino, uint64_t keepBytes, const CopyBody& copy) {
   std::unique_lock lock(mutex_);
   Node* node = find(ino);

@@ -130,11 +130,10 @@ struct ProcessTable::State {
     ProcessPtr process;
     std::shared_ptr<const sys::UniqueFd> pidfd;
 
-    // Is the number still this thread's?
-    bool isStill(pid_t tid) const {
-      if (pidfd) return !hasEnded(pidfd->get());
-      return !process->ended() && (tid == process->pid || isThreadOf(tid, process->pid));
-    }
+    // Is the number one of its process's now?
+    bool has(pid_t tid) const { return tid == process->pid || isThreadOf(tid, process->pid); }
+    // Is it still this thread's?
+    bool isStill(pid_t tid) const { return pidfd ? !hasEnded(pidfd->get()) : !process->ended() && has(tid); }
   };
   Asker cached(pid_t tid);
   void remember(pid_t tid, Asker asker);
@@ -272,7 +271,7 @@ ProcessPtr ProcessTable::ofThread(pid_t tid) {
       if (pidfd >= 0) asker.pidfd = std::make_shared<const sys::UniqueFd>(pidfd);
     }
     // Opened before this, so if the thread is the process's now, it is the one that the descriptor is of.
-    if ((tid == asker.process->pid || isThreadOf(tid, asker.process->pid)) && holdsNumber(asker.process->pidfd)) {
+    if (asker.has(tid) && holdsNumber(asker.process->pidfd)) {
       state_->remember(tid, asker);
       return asker.process;
     }

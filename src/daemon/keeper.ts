@@ -1,6 +1,6 @@
 /**
- * The keeper: starts the server, prepares the store while that loads, mounts, and outlives it. It holds the /dev/fuse descriptor, so the
- * kernel's connection does not break with the server, and unmounts when the server asks.
+ * The keeper: starts the server, prepares the store while that loads, mounts, and outlives it. It holds the /dev/fuse
+ * descriptor, so the kernel's connection does not break with the server, and unmounts when the server asks.
  *
  * Invariants: its cwd, files and mappings are outside of the mount; it never looks into the mount. When the server dies
  * without an unmount, the keeper ends too and the mount answers ENOTCONN: a crash never silently shows the old packages.

@@ -5,7 +5,7 @@
  * of it first.
  */
 import type { Backend, LowerChange } from '../fuse/backend.js';
-import { damaged } from '../store/read.js';
+import { damagedManifest } from '../store/read.js';
 import type { Store } from '../store/store.js';
 import { describe, systemCode } from '../util/errors.js';
 import { ENTRIES_COMPARED_FIRST, LOWER_CHANGES_SHOWN } from '../util/limits.js';
@@ -24,7 +24,7 @@ export async function compareFirst(
     return { changes: await backend.checkLower(options).changes, filesUnchecked: directoriesOnly };
   } catch (error) {
     if (systemCode(error) !== 'EBADMSG') throw error;
-    throw damaged(manifestPath, describe(error).replace(`${manifestPath} `, ''), error);
+    throw damagedManifest(manifestPath, error);
   }
 }
 
@@ -32,6 +32,10 @@ export async function compareFirst(
 export function namedChanges(changes: readonly LowerChange[]): string {
   const names = changes.map(({ path, what }) => `${path.toString('utf8') || '.'} ${what}`);
   return names.join(', ') + (changes.length === LOWER_CHANGES_SHOWN ? ', …' : '');
+}
+
+export function changedBehind(changes: readonly LowerChange[]): string {
+  return `the original directory was changed behind the mount: ${namedChanges(changes)}`;
 }
 
 export interface BackgroundCheckOptions {
@@ -87,7 +91,7 @@ export class BackgroundCheck {
 
   async #note(changes: readonly LowerChange[]): Promise<void> {
     const { store, directory } = this.options;
-    const what = `the original directory was changed behind the mount: ${namedChanges(changes)}`;
+    const what = changedBehind(changes);
     const todo =
       store.head === 0
         ? 'mount again: it is read anew then'

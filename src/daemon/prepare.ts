@@ -5,12 +5,12 @@
 import { accessSync, closeSync, constants, openSync, readFileSync, statSync } from 'node:fs';
 import type { Backend } from '../fuse/backend.js';
 import { remove } from '../store/atomic-fs.js';
-import { damaged } from '../store/read.js';
+import { damaged, damagedManifest } from '../store/read.js';
 import { Store } from '../store/store.js';
 import { asStoreError, describe, SiteswapError, systemCode } from '../util/errors.js';
 import { packageRoot } from '../util/package-root.js';
 import type { MountOptions } from './keeper-protocol.js';
-import { compareFirst, namedChanges } from './lower-check.js';
+import { changedBehind, compareFirst, namedChanges } from './lower-check.js';
 import { listMounts } from './mountinfo.js';
 
 export interface Report {
@@ -146,7 +146,7 @@ async function checkStore(store: Store, lowerFd: number, backend: Backend, repor
     if (store.head !== 0 || (await store.keptTransactions()).length > 0) {
       throw new SiteswapError(
         'LOWER_CHANGED',
-        `the original directory was changed behind the mount: ${namedChanges(changes)}`,
+        changedBehind(changes),
         'Undo the change; or drop the store and all its generations with `siteswap unmount --purge DIR`.',
       );
     }
@@ -163,7 +163,7 @@ function checkManifest(backend: Backend, path: string, generation: number): void
   try {
     found = backend.checkManifest(path);
   } catch (error) {
-    throw damaged(path, describe(error).replace(`${path} `, ''), error);
+    throw damagedManifest(path, error);
   }
   if (found.generation !== generation) throw damaged(path, `it is of generation ${found.generation}`);
 }

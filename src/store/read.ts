@@ -9,6 +9,11 @@ export function damaged(path: string, what: string, cause?: unknown): SiteswapEr
   return new SiteswapError('STORE_DAMAGED', `${path} is damaged: ${what}`, HINT, { cause });
 }
 
+/** By what the addon says of it, which begins with its path. */
+export function damagedManifest(path: string, error: unknown): SiteswapError {
+  return damaged(path, describe(error).replace(`${path} `, ''), error);
+}
+
 /** Null when there is no such file. */
 export async function readText(path: string): Promise<string | null> {
   try {

@@ -2,11 +2,10 @@
  * Many processes that are pinned: each is a program of its own, lists the directory once, and stays. A small C program,
  * since a thousand Pythons would take the machine's memory.
  */
-import { execFileSync, type ChildProcess } from 'node:child_process';
+import { type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { compile } from './compile.js';
 import type { MountedVenv } from './mounted-venv.js';
 
 /** `holders DIR N` starts itself N times as `holders DIR`, says "ready" when all have listed DIR, and ends them at EOF. */
@@ -54,9 +53,7 @@ export class Holders {
   private constructor(private readonly child: ChildProcess) {}
 
   static async start(mounted: MountedVenv, count: number): Promise<Holders> {
-    const program = join(mounted.work, 'holders');
-    writeFileSync(`${program}.c`, SOURCE);
-    execFileSync('cc', ['-O1', '-o', program, `${program}.c`], { stdio: 'pipe' });
+    const program = compile(mounted.work, 'holders', SOURCE);
     const child = mounted.start(program, [mounted.site, String(count)]);
     const lines = createInterface({ input: child.stdout! });
     const [line] = (await Promise.race([once(lines, 'line'), once(child, 'exit')])) as [unknown];

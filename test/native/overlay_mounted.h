@@ -174,7 +174,9 @@ class Mounted {
     return reply.as<fuse_open_out>().fh;
   }
   std::vector<Named> list(uint64_t nodeid, bool plus, uint32_t size, pid_t tid = 0) {
-    const uint64_t fh = opendir(nodeid, tid);
+    return listHandle(nodeid, opendir(nodeid, tid), plus, size, tid);
+  }
+  std::vector<Named> listHandle(uint64_t nodeid, uint64_t fh, bool plus, uint32_t size, pid_t tid = 0) {
     std::vector<Named> all;
     uint64_t offset = 0;
     for (;;) {

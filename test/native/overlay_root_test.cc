@@ -18,17 +18,8 @@ void release(Mounted& m, const fuse_open_out& opened) {
 }
 
 std::set<std::string> names(Mounted& m, const fuse_open_out& opened) {
-  fuse_read_in in{};
-  in.fh = opened.fh, in.size = 4096;
-  const Reply reply = m.ask(FUSE_READDIR, kRootIno, bytesOf(in));
-  CHECK_EQ(reply.error, 0);
   std::set<std::string> found;
-  for (size_t at = 0; at < reply.body.size();) {
-    fuse_dirent d{};
-    std::memcpy(&d, reply.body.data() + at, FUSE_NAME_OFFSET);
-    found.insert(std::string(reinterpret_cast<const char*>(reply.body.data()) + at + FUSE_NAME_OFFSET, d.namelen));
-    at += FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + d.namelen);
-  }
+  for (const Named& named : m.listHandle(kRootIno, opened.fh, false, 4096)) found.insert(named.name);
   return found;
 }
 

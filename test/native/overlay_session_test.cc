@@ -189,16 +189,7 @@ TEST(one_listing_shows_one_generation) {
   CHECK_EQ(m.mkdir(kRootIno, "aaa", installer.pid).error, 0);
   m.commit(1, 1);
   std::set<std::string> names;
-  for (uint64_t offset = 0;;) {
-    fuse_read_in in{};
-    in.fh = fh, in.offset = offset, in.size = 40;
-    const Reply reply = m.ask(FUSE_READDIR, kRootIno, bytesOf(in));
-    if (reply.error != 0 || reply.body.empty()) break;
-    fuse_dirent d{};
-    std::memcpy(&d, reply.body.data(), FUSE_NAME_OFFSET);
-    names.insert(std::string(reinterpret_cast<const char*>(reply.body.data()) + FUSE_NAME_OFFSET, d.namelen));
-    offset = d.off;
-  }
+  for (const Named& named : m.listHandle(kRootIno, fh, false, 40)) names.insert(named.name);
   CHECK(names.contains("version") && !names.contains("aaa"));
 }
 

@@ -4,12 +4,12 @@
  * the server looks for such forks, one of them may end, and another may be made, between two lines of its list.)
  */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ControlClient } from '../../src/daemon/control-client.js';
 import { defaultStorePath } from '../../src/store/layout.js';
+import { compile } from '../helpers/compile.js';
 import { mountedVenv, until } from '../helpers/mounted-venv.js';
 import { Swaps } from '../helpers/swaps.js';
 
@@ -82,11 +82,9 @@ for (const disable of ['', 'epoch']) {
         return Promise.resolve();
       },
     });
-    const program = join(mounted.work, 'daemons');
+    const program = compile(mounted.work, 'daemons', SOURCE);
     const log = join(mounted.work, 'daemons.log');
-    writeFileSync(`${program}.c`, SOURCE);
     writeFileSync(log, '');
-    execFileSync('cc', ['-O1', '-o', program, `${program}.c`], { stdio: 'pipe' });
     const daemon = await ControlClient.connect(defaultStorePath(mounted.site));
     t.after(() => daemon.close());
     const swaps = new Swaps(mounted, daemon);

@@ -4,7 +4,6 @@
  * tree for them, for ever.
  */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,6 +11,7 @@ import { createInterface } from 'node:readline';
 import { test, type TestContext } from 'node:test';
 import { ControlClient } from '../../src/daemon/control-client.js';
 import { defaultStorePath } from '../../src/store/layout.js';
+import { compile } from '../helpers/compile.js';
 import { mountedVenv, type MountedVenv } from '../helpers/mounted-venv.js';
 import { Swaps } from '../helpers/swaps.js';
 
@@ -72,9 +72,7 @@ async function start(
       return Promise.resolve();
     },
   });
-  const program = join(mounted.work, 'hold');
-  writeFileSync(`${program}.c`, SOURCE);
-  execFileSync('cc', ['-O1', '-pthread', '-o', program, `${program}.c`], { stdio: 'pipe' });
+  const program = compile(mounted.work, 'hold', SOURCE);
   const daemon = await ControlClient.connect(defaultStorePath(mounted.site));
   t.after(() => daemon.close());
   const hold = async (): Promise<() => Promise<void>> => {

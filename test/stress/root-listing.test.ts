@@ -4,13 +4,13 @@
  * those who come later.
  */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ControlClient } from '../../src/daemon/control-client.js';
 import { defaultStorePath } from '../../src/store/layout.js';
+import { compile } from '../helpers/compile.js';
 import { mountedVenv } from '../helpers/mounted-venv.js';
 import { countRequests } from '../helpers/request-counts.js';
 import { Swaps } from '../helpers/swaps.js';
@@ -86,17 +86,15 @@ test('listings of the root while commits come', { timeout: TIMEOUT_MS }, async (
       return Promise.resolve();
     },
   });
-  const program = join(mounted.work, 'list');
+  const program = compile(mounted.work, 'list', SOURCE);
   const log = join(mounted.work, 'list.log');
   const committed = join(mounted.work, 'committed');
   const commit = (generation: number): void => {
     writeFileSync(`${committed}.new`, `${generation}`);
     renameSync(`${committed}.new`, committed);
   };
-  writeFileSync(`${program}.c`, SOURCE);
   writeFileSync(log, '');
   commit(0);
-  execFileSync('cc', ['-O1', '-o', program, `${program}.c`], { stdio: 'pipe' });
   const daemon = await ControlClient.connect(defaultStorePath(mounted.site));
   t.after(() => daemon.close());
 
