@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include <cerrno>
 #include <vector>
@@ -15,6 +16,10 @@ namespace {
 
 constexpr size_t kMostOpen = 256;
 constexpr uint64_t kLiveKey = uint64_t{1} << 63;
+
+#ifndef RWF_DONTCACHE
+constexpr int RWF_DONTCACHE = 0x80;  // Linux 6.14
+#endif
 
 #ifndef RESOLVE_CACHED
 constexpr uint64_t RESOLVE_CACHED = 0x20;  // Linux 5.12
@@ -94,6 +99,23 @@ FdPtr Backing::openBody(int bodiesFd, uint64_t ino, Body body, int& error) {
     return nullptr;
   }
   return keep(key, raw);
+}
+
+int readBytes(int fd, char* into, size_t sizeBytes, uint64_t offset, ReadFlags how, size_t& done) {
+  int flags = (how.cachedOnly ? RWF_NOWAIT : 0) | (how.once ? RWF_DONTCACHE : 0);
+  while (done < sizeBytes) {
+    const iovec part{into + done, sizeBytes - done};
+    const ssize_t n = ::preadv2(fd, &part, 1, static_cast<off_t>(offset + done), flags);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EOPNOTSUPP && (flags & RWF_DONTCACHE) != 0) {
+      flags &= ~RWF_DONTCACHE;
+      continue;
+    }
+    if (n < 0) return errno;
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  return 0;
 }
 
 int copyBytes(int from, int to, uint64_t bytes) {

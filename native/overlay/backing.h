@@ -41,6 +41,16 @@ class Backing {
   std::unordered_map<uint64_t, std::list<std::pair<uint64_t, FdPtr>>::iterator> byIno_;
 };
 
+// The kernel keeps what we hand it; from this size on it does not keep the file below in its cache as well.
+constexpr uint64_t kCacheOnceBytes = 32 << 20;
+
+struct ReadFlags {
+  bool cachedOnly = false;  // EAGAIN rather than wait for a disk
+  bool once = false;        // leave nothing of it in the cache that was not there (Linux 6.14)
+};
+// Adds to what is in the buffer already, `done` bytes of it. 0 (also at the end of the file), or an errno.
+int readBytes(int fd, char* into, size_t sizeBytes, uint64_t offset, ReadFlags how, size_t& done);
+
 // Copies the first `bytes` of one file to another (both at offset 0), by reflink or in the kernel where possible.
 int copyBytes(int from, int to, uint64_t bytes);
 

@@ -1,7 +1,6 @@
 // File contents: read, write, resize, and what else works on bytes.
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -21,30 +20,6 @@ char* readBuffer(size_t sizeBytes) {
     room = sizeBytes;
   }
   return buffer.get();
-}
-
-#ifndef RWF_DONTCACHE
-constexpr int RWF_DONTCACHE = 0x80;  // Linux 6.14
-#endif
-
-// The kernel keeps what we hand it; from this size on it does not keep the file below in its cache as well.
-constexpr uint64_t kCacheOnceBytes = 32 << 20;
-
-// Adds to what is in the buffer already, `done` bytes of it. 0 (also at the end of the file), or an errno.
-int readMore(int fd, char* into, size_t sizeBytes, uint64_t offset, int flags, size_t& done) {
-  while (done < sizeBytes) {
-    const iovec part{into + done, sizeBytes - done};
-    const ssize_t n = ::preadv2(fd, &part, 1, static_cast<off_t>(offset + done), flags);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno == EOPNOTSUPP && (flags & RWF_DONTCACHE) != 0) {
-      flags &= ~RWF_DONTCACHE;
-      continue;
-    }
-    if (n < 0) return errno;
-    if (n == 0) break;
-    done += static_cast<size_t>(n);
-  }
-  return 0;
 }
 
 }  // namespace
@@ -89,9 +64,20 @@ Overlay::Source Overlay::openForReading(const Target& target, bool cachedOnly) {
   return source;
 }
 
+// What a READ asks for, where reading ahead may pay. Not on another session than the mount's: it may end earlier.
+std::optional<ReadAhead::Range> Overlay::rangeAhead(const fuse::Request& request, const Target& target) const {
+  if (target.kind != Target::kCommitted || &request.session() != session_) return std::nullopt;
+  const Entry& e = target.committed.entry();
+  const auto& arg = request.arg<fuse_read_in>();
+  if (!S_ISREG(e.mode) || e.size < ReadAhead::kLeastBytes || arg.offset >= e.size) return std::nullopt;
+  return ReadAhead::Range{e.ino, e.size, arg.offset, std::min<uint64_t>(arg.size, e.size - arg.offset)};
+}
+
 void Overlay::read(fuse::RequestPtr request) {
   const auto& arg = request->arg<fuse_read_in>();
   const Target target = resolve(request->nodeid());
+  const std::optional<ReadAhead::Range> range = rangeAhead(*request, target);
+  if (range && readAhead_.answer(request, *range)) return;
   // First what the page cache can answer at once, on this thread; only what has to wait for a disk lets another one
   // read on. What the first round got is kept: it may be in no cache any more.
   size_t done = 0;
@@ -104,8 +90,9 @@ void Overlay::read(fuse::RequestPtr request) {
     const size_t wanted = std::min<uint64_t>(arg.size, source.size - arg.offset);
     char* const buffer = readBuffer(wanted);
     const bool once = target.kind == Target::kCommitted && source.size >= kCacheOnceBytes;
-    const int flags = (cachedOnly ? RWF_NOWAIT : 0) | (once ? RWF_DONTCACHE : 0);
-    const int error = readMore(source.fd->get(), buffer, wanted, arg.offset, flags, done);
+    const int error =
+        readBytes(source.fd->get(), buffer, wanted, arg.offset, {.cachedOnly = cachedOnly, .once = once}, done);
+    if (range && cachedOnly) readAhead_.note(*range, source.fd, done < wanted);
     if (cachedOnly && done < wanted) continue;
     if (error != 0) return request->replyError(error);
     return request->replyData(buffer, done);

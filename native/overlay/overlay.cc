@@ -52,6 +52,7 @@ Overlay::Overlay(OverlayOptions options, OverlayEvents events)
       events_(std::move(events)),
       numbers_(options_.firstIno, options_.inoCount),
       backing_(options_.lowerFd, options_.layersDir),
+      readAhead_([this](std::function<void()> work) { return session_->post(std::move(work)); }),
       maxMtimeNs_(options_.maxMtimeNs),
       processes_({options_.disablePidfdInfo, options_.disableExitEvents, events_.log}) {}
 

@@ -30,6 +30,7 @@
 #include "overlay/backing.h"
 #include "overlay/live.h"
 #include "overlay/merge.h"
+#include "overlay/read_ahead.h"
 #include "overlay/root_listing.h"
 #include "overlay/transaction.h"
 #include "process/process.h"
@@ -386,6 +387,7 @@ class Overlay : public fuse::Operations {
     uint64_t size = 0;
   };
   Source openForReading(const Target& target, bool cachedOnly);
+  std::optional<ReadAhead::Range> rangeAhead(const fuse::Request& request, const Target& target) const;
   // The body that a change writes to, with at least the first `keepBytes` of the file in it.
   int writableBody(const Change_& change, uint64_t keepBytes, FdPtr& fd);
   // After a write that ended at `end` (grow), or once the size is `end`.
@@ -406,6 +408,7 @@ class Overlay : public fuse::Operations {
   Backing backing_;
   LiveLayer live_;
   RootListing rootListing_;
+  ReadAhead readAhead_;
 
   mutable std::shared_mutex viewsMutex_;
   std::map<uint64_t, std::unique_ptr<Manifest>> manifests_;

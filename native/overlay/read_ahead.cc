@@ -1,0 +1,106 @@
+#include "overlay/read_ahead.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <new>
+#include <utility>
+
+#include "fuse/session.h"
+
+namespace siteswap::overlay {
+
+void ReadAhead::Window::answer(const Waiter& waiter) const {
+  const size_t from = waiter.offset - begin;
+  if (from >= filledBytes) return waiter.request->replyEmpty();  // the file is shorter than it was
+  waiter.request->replyData(bytes.get() + from, std::min(waiter.sizeBytes, filledBytes - from));
+}
+
+ReadAhead::Run* ReadAhead::find(uint64_t ino) {
+  const auto at = std::find_if(runs_.begin(), runs_.end(), [&](const Run& run) { return run.ino == ino; });
+  if (at == runs_.end()) return nullptr;
+  runs_.splice(runs_.begin(), runs_, at);
+  return &runs_.front();
+}
+
+bool ReadAhead::answer(fuse::RequestPtr& request, const Range& range) {
+  Waiter waiter{nullptr, range.offset, range.sizeBytes};
+  WindowPtr window;
+  {
+    std::lock_guard lock(mutex_);
+    Run* const run = find(range.ino);
+    if (run == nullptr) return false;
+    const auto at = std::find_if(run->windows.begin(), run->windows.end(),
+                                 [&](const WindowPtr& each) { return each->has(range.offset, range.sizeBytes); });
+    if (at == run->windows.end()) return false;
+    window = *at;
+    waiter.request = std::move(request);
+    moveWindows(*run, range.offset + range.sizeBytes);
+    if (!window->isFilled) {
+      window->waiters.push_back(std::move(waiter));
+      return true;
+    }
+  }
+  window->answer(waiter);
+  return true;
+}
+
+void ReadAhead::note(const Range& range, const FdPtr& fd, bool waits) {
+  const uint64_t end = range.offset + range.sizeBytes;
+  std::lock_guard lock(mutex_);
+  Run* run = find(range.ino);
+  if (run == nullptr) {
+    run = &runs_.emplace_front();
+    run->ino = range.ino;
+    run->fileBytes = range.fileBytes;
+    if (runs_.size() > kRuns) runs_.pop_back();
+  }
+  run->bytes = range.sizeBytes + (range.offset == run->next ? run->bytes : 0);
+  run->next = end;
+  if (!waits || run->bytes < kRunBytes) return;
+  run->fd = fd;
+  run->windows.clear();
+  moveWindows(*run, end);
+}
+
+// Lets go what ends before `from`, and has the rest filled. A window that somebody waits for stays until it is filled:
+// who fills it holds it.
+void ReadAhead::moveWindows(Run& run, uint64_t from) {
+  run.next = from;
+  std::erase_if(run.windows, [&](const WindowPtr& window) { return window->end <= from; });
+  uint64_t ahead = run.windows.empty() ? from : run.windows.back()->end;
+  while (run.windows.size() < kWindows && ahead < run.fileBytes) {
+    auto window = std::make_shared<Window>();
+    window->begin = ahead;
+    window->end = ahead = std::min(ahead + kWindowBytes, run.fileBytes);
+    if (!post_([this, window, fd = run.fd, size = run.fileBytes] { fill(*window, fd->get(), size); })) break;
+    run.windows.push_back(std::move(window));
+  }
+  if (run.windows.empty()) run.fd = nullptr;
+}
+
+void ReadAhead::fill(Window& window, int fd, uint64_t fileBytes) {
+  const size_t wanted = window.end - window.begin;
+  std::unique_ptr<char[]> bytes(new (std::nothrow) char[wanted]);
+  size_t done = 0;
+  const int error =
+      bytes ? readBytes(fd, bytes.get(), wanted, window.begin, {.once = fileBytes >= kCacheOnceBytes}, done) : ENOMEM;
+  std::vector<Waiter> waiters;
+  {
+    std::lock_guard lock(mutex_);
+    if (error != 0) window.end = window.begin + done;
+    window.bytes = std::move(bytes);
+    window.filledBytes = done;
+    window.isFilled = true;
+    waiters.swap(window.waiters);
+  }
+  for (Waiter& waiter : waiters) {
+    if (error != 0 && waiter.offset + waiter.sizeBytes > window.begin + done) {
+      fuse::Session& session = waiter.request->session();
+      session.resubmit(std::move(waiter.request));
+    } else {
+      window.answer(waiter);
+    }
+  }
+}
+
+}  // namespace siteswap::overlay

@@ -1,0 +1,202 @@
+// Reading ahead, without a disk that is slow: which requests are said to wait, and when the other threads' work is
+// done, is up to the test.
+#include "overlay/read_ahead.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <deque>
+
+#include "check.h"
+#include "scripted_operations.h"
+
+using namespace siteswap;
+using namespace siteswap::test;
+using overlay::ReadAhead;
+
+namespace {
+
+constexpr uint32_t kRequestBytes = 128 << 10;
+constexpr uint64_t kFileBytes = (5 << 20) + 4321;
+// What the test's requests get that no window answers.
+constexpr char kNotAhead[] = "not ahead";
+
+class Reading {
+ public:
+  Reading() {
+    char path[] = "/tmp/siteswap-test-XXXXXX";
+    file_ = std::make_shared<const sys::UniqueFd>(mkostemp(path, O_CLOEXEC));
+    unlink(path);
+    std::string text(kFileBytes, '\0');
+    for (size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>((i * 2654435761u) >> 13);
+    CHECK_EQ(pwrite(file_->get(), text.data(), text.size(), 0), text.size());
+    text_ = text;
+    fixture.operations.handler = [this](fuse::RequestPtr request) {
+      const auto in = request->arg<fuse_read_in>();
+      const size_t size = std::min<uint64_t>(in.size, kFileBytes - in.offset);
+      const ReadAhead::Range range{request->nodeid(), kFileBytes, in.offset, size};
+      if (ahead.answer(request, range)) return;
+      ahead.note(range, file_, waits);
+      request->replyData(kNotAhead, sizeof kNotAhead);
+    };
+    fixture.start();
+  }
+  ~Reading() { doAll(); }
+
+  uint64_t send(uint64_t offset, uint64_t nodeid = 7) {
+    fuse_read_in in{};
+    in.offset = offset;
+    in.size = kRequestBytes;
+    return fixture.kernel.send(FUSE_READ, nodeid, bytesOf(in));
+  }
+  // 'a': the file's bytes at `offset`, 'n': not ahead, '-': no answer (yet), 'e': an error, 'x': other bytes.
+  char answer(uint64_t unique, uint64_t offset, int timeoutMs = 20'000) {
+    const auto reply = fixture.kernel.wait(unique, timeoutMs);
+    if (!reply) return '-';
+    if (reply->error != 0) return 'e';
+    const std::string_view got{reinterpret_cast<const char*>(reply->body.data()), reply->body.size()};
+    if (got == std::string_view{kNotAhead, sizeof kNotAhead}) return 'n';
+    return got == std::string_view(text_).substr(offset, kRequestBytes) ? 'a' : 'x';
+  }
+  char read(uint64_t offset, uint64_t nodeid = 7) { return answer(send(offset, nodeid), offset); }
+  // From the start of the file: as many requests as make a run.
+  void begin(uint64_t nodeid = 7) {
+    for (uint64_t at = 0; at < ReadAhead::kRunBytes; at += kRequestBytes) CHECK_EQ(read(at, nodeid), 'n');
+  }
+  // Of what other threads are to do, the first; false when there is none.
+  bool doOne() {
+    std::function<void()> work;
+    {
+      std::lock_guard lock(mutex_);
+      if (work_.empty()) return false;
+      work = std::move(work_.front());
+      work_.pop_front();
+    }
+    work();
+    return true;
+  }
+  int doAll() {
+    int count = 0;
+    while (doOne()) ++count;
+    return count;
+  }
+  void breakFile(uint64_t bytes) { CHECK_EQ(ftruncate(file_->get(), static_cast<off_t>(bytes)), 0); }
+  // Reading it is EBADF from now on.
+  void loseFile() { CHECK(dup3(open("/dev/null", O_WRONLY), file_->get(), O_CLOEXEC) >= 0); }
+
+  bool waits = true;
+  bool isEnding = false;
+  ReadAhead ahead{[this](std::function<void()> work) {
+    std::lock_guard lock(mutex_);
+    if (!isEnding) work_.push_back(std::move(work));
+    return !isEnding;
+  }};
+  Fixture fixture;  // goes first
+
+ private:
+  overlay::FdPtr file_;
+  std::string text_;
+  std::mutex mutex_;
+  std::deque<std::function<void()>> work_;
+};
+
+}  // namespace
+
+TEST(a_run_is_answered_from_windows_to_the_end_of_the_file) {
+  Reading r;
+  r.begin();
+  CHECK_EQ(r.doAll(), 2);
+  for (uint64_t at = ReadAhead::kRunBytes; at < kFileBytes; at += kRequestBytes) {
+    CHECK_EQ(r.read(at), 'a');
+    r.doAll();
+  }
+  // Nothing is kept behind the end: from the start, it is a new run.
+  CHECK_EQ(r.read(0), 'n');
+  CHECK_EQ(r.read(kFileBytes - 100), 'n');
+}
+
+TEST(who_comes_before_the_window_is_filled_waits_for_it) {
+  Reading r;
+  r.begin();
+  const uint64_t first = ReadAhead::kRunBytes, second = first + kRequestBytes, next = first + ReadAhead::kWindowBytes;
+  const uint64_t a = r.send(first), b = r.send(second), c = r.send(next);
+  CHECK_EQ(r.answer(c, next, 50), '-');
+  CHECK(r.doOne());
+  CHECK_EQ(r.answer(a, first), 'a');
+  CHECK_EQ(r.answer(b, second), 'a');
+  CHECK_EQ(r.answer(c, next, 50), '-');
+  r.doAll();
+  CHECK_EQ(r.answer(c, next), 'a');
+}
+
+TEST(what_is_read_here_and_there_or_cached_makes_no_run) {
+  Reading r;
+  for (const uint64_t at : {0, 3, 1, 7, 2, 9, 4, 12, 6}) CHECK_EQ(r.read(at * kRequestBytes), 'n');
+  CHECK_EQ(r.doAll(), 0);
+  r.waits = false;
+  for (uint64_t at = 0; at < kFileBytes; at += kRequestBytes) CHECK_EQ(r.read(at, 8), 'n');
+  CHECK_EQ(r.doAll(), 0);
+}
+
+TEST(a_reader_that_jumps_is_followed_again_after_a_run) {
+  Reading r;
+  r.begin();
+  r.doAll();
+  CHECK_EQ(r.read(ReadAhead::kRunBytes), 'a');
+  const uint64_t far = 4 << 20;
+  CHECK_EQ(r.read(far), 'n');
+  CHECK_EQ(r.read(ReadAhead::kRunBytes + kRequestBytes), 'a');  // another reader of the same file
+  for (uint64_t at = far; at < far + ReadAhead::kRunBytes; at += kRequestBytes) CHECK_EQ(r.read(at), 'n');
+  CHECK(r.doAll() > 0);
+  CHECK_EQ(r.read(far + ReadAhead::kRunBytes), 'a');
+}
+
+TEST(a_read_across_two_windows_is_not_ahead) {
+  Reading r;
+  r.begin();
+  r.doAll();
+  CHECK_EQ(r.read(ReadAhead::kRunBytes + ReadAhead::kWindowBytes - 4096), 'n');
+}
+
+TEST(more_runs_than_are_remembered) {
+  Reading r;
+  for (uint64_t file = 10; file < 10 + ReadAhead::kRuns + 1; ++file) r.begin(file);
+  r.doAll();
+  CHECK_EQ(r.read(ReadAhead::kRunBytes, 10), 'n');
+  CHECK_EQ(r.read(ReadAhead::kRunBytes, 11), 'n');  // forgotten for the one above
+  CHECK_EQ(r.read(ReadAhead::kRunBytes, 14), 'a');
+}
+
+TEST(what_can_not_be_read_ahead_is_asked_again_one_by_one) {
+  Reading r;
+  r.begin();
+  const uint64_t at = ReadAhead::kRunBytes;
+  const uint64_t waiting = r.send(at);
+  CHECK_EQ(r.answer(waiting, at, 50), '-');
+  r.loseFile();
+  CHECK(r.doAll() >= 2);
+  CHECK_EQ(r.answer(waiting, at), 'n');
+  CHECK_EQ(r.read(at + kRequestBytes), 'n');
+}
+
+TEST(a_file_that_got_shorter_behind_our_back_ends_there) {
+  Reading r;
+  r.begin();
+  const uint64_t at = ReadAhead::kRunBytes;
+  const uint64_t part = r.send(at), none = r.send(at + kRequestBytes);
+  CHECK_EQ(r.answer(none, at, 50), '-');
+  r.breakFile(at + 100);
+  r.doAll();
+  CHECK_EQ(r.fixture.kernel.wait(part)->body.size(), 100u);
+  const auto end = r.fixture.kernel.wait(none);
+  CHECK_EQ(end->error, 0);
+  CHECK_EQ(end->body.size(), 0u);
+}
+
+TEST(nobody_waits_for_a_session_that_ends) {
+  Reading r;
+  r.isEnding = true;
+  r.begin();
+  CHECK_EQ(r.read(ReadAhead::kRunBytes), 'n');
+}
