@@ -12,8 +12,9 @@ import { makeWorkplace, python } from './python.js';
 const LITTLE_BYTES = 4 << 20;
 
 test('a large file, cold', { timeout: 120_000 }, async (t) => {
-  const { directory, store, remove } = makeWorkplace();
-  t.after(remove);
+  const place = makeWorkplace();
+  t.after(() => place.remove());
+  const { directory, store } = place;
   const file = join(directory, 'large.bin');
   await python('large_file.py', ['make', file]);
   const plain = await python('large_file.py', ['read', file]);

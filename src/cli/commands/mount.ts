@@ -11,12 +11,12 @@ import { ALL_CHECKS, LEVELS, readConfig } from '../../daemon/config.js';
 import type { MountOptions, VerifySettings } from '../../daemon/keeper-protocol.js';
 import { startKeeper } from '../../daemon/start.js';
 import { defaultStorePath } from '../../store/layout.js';
-import { SiteswapError } from '../../util/errors.js';
+import { describe, SiteswapError } from '../../util/errors.js';
 import { collect, parsePin } from '../arguments.js';
 import { deviceProblem, findInPath } from '../host.js';
 import { tell } from '../output.js';
 import { withProgress, type Report } from '../progress.js';
-import { ask, locate, requireDirectory } from '../target.js';
+import { locate, requireDirectory } from '../target.js';
 
 const INTERRUPTED = 130;
 
@@ -128,47 +128,59 @@ function requireHost(directory: string): void {
 }
 
 async function mount(options: MountOptions): Promise<void> {
-  const { directory, store } = options;
+  const { directory } = options;
   const start = (report: Report): Promise<void> =>
     startKeeper(options, {
       onProgress: report,
       onNotice: tell,
       onReady: () => tell(`mounted over ${directory}`),
     });
-  if (options.foreground) {
-    await inForeground(() => start(tell));
+  const interruption = new Interruption(options.foreground);
+  try {
+    await (options.foreground ? start(tell) : withProgress(`mount ${directory}`, start));
+  } catch (error) {
+    if (!(await interruption.came())) throw error;
+    tell(`Interrupted: ${describe(error)}.`);
+    process.exitCode = INTERRUPTED;
     return;
   }
-  // The daemon has a session of its own and is not interrupted with this process: what it begins it ends, and then it
-  // is undone. Who can't wait interrupts twice.
-  let interrupted = false;
-  const interrupt = (): void => {
-    if (interrupted) process.exit(INTERRUPTED);
-    interrupted = true;
-    tell('Interrupted: waiting for the daemon to unmount.');
-  };
-  process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
-  await withProgress(`mount ${directory}`, start);
-  if (interrupted) {
-    await ask(store, 'unmount', { force: true, lazy: false });
+  if (options.foreground) return;
+  if (await interruption.came()) {
+    await undo(directory);
     process.exitCode = INTERRUPTED;
     return;
   }
   tell(`mounted over ${directory}`);
 }
 
-/** A signal goes to the daemon too, which ends the mount; before it serves, that is no error of its own. */
-async function inForeground(serve: () => Promise<void>): Promise<void> {
-  let interrupted = false;
-  const interrupt = (): void => void (interrupted = true);
-  process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
-  try {
-    await serve();
-  } catch (error) {
-    // The same signal may have ended the keeper, and Node tells of signals last.
-    await nextTurn();
-    if (!interrupted) throw error;
-    tell('Interrupted.');
-    process.exitCode = INTERRUPTED;
+/**
+ * A signal while it is being mounted. In the foreground it goes to the daemon too, which ends the mount. Otherwise the
+ * daemon has a session of its own and is not interrupted with this process: what it begins it ends, and then it is
+ * undone. Who can't wait interrupts twice.
+ */
+class Interruption {
+  #came = false;
+
+  constructor(isForeground: boolean) {
+    const interrupt = (): void => {
+      if (!isForeground && this.#came) process.exit(INTERRUPTED);
+      if (!isForeground) tell('Interrupted: waiting for the daemon to unmount.');
+      this.#came = true;
+    };
+    process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
   }
+
+  /** Node tells of signals last: one may have ended the daemon that was heard of just now. */
+  async came(): Promise<boolean> {
+    await nextTurn();
+    return this.#came;
+  }
+}
+
+async function undo(directory: string): Promise<void> {
+  const mount = listMounts().find(({ mountpoint }) => mountpoint === directory);
+  if (mount === undefined) return;
+  // Mostly there is nothing to undo, and the command is quick.
+  const { endMount } = await import('../end-mount.js');
+  await endMount(mount, { force: true });
 }

@@ -1,0 +1,97 @@
+/**
+ * Ends a mount: returns when it is gone and its store is free, so that a `mount` may follow at once. A server that is
+ * dead or silent is no obstacle when it is forced.
+ */
+import { closeSync, existsSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { listMounts, type SiteswapMount } from '../daemon/mountinfo.js';
+import { loadBinding } from '../native/load.js';
+import { StoreLayout } from '../store/layout.js';
+import { acquireLock } from '../store/lock.js';
+import { describe, SiteswapError } from '../util/errors.js';
+import { UNMOUNT_TIMEOUT_MS } from '../util/limits.js';
+import { warn } from './output.js';
+import { ask } from './target.js';
+
+const POLL_MS = 20;
+const SERVER_DEAD: readonly string[] = ['SERVER_SILENT', 'NOT_MOUNTED'];
+
+export interface EndOptions {
+  /** Drop open transactions, and end a server that does not answer. */
+  force?: boolean;
+  /** Also while files of it are in use: then it is served until the last of them is closed, and its store is not free. */
+  lazy?: boolean;
+}
+
+export async function endMount(mount: SiteswapMount, options: EndOptions): Promise<void> {
+  const { mountpoint, store } = mount;
+  try {
+    await ask(store, 'unmount', { force: options.force ?? false, lazy: options.lazy ?? false });
+  } catch (error) {
+    if (!(error instanceof SiteswapError) || !SERVER_DEAD.includes(error.code)) throw error;
+    // A server whose mount is gone ends, maybe before the kernel has given back all that it had cached, and so before
+    // the answer.
+    if (!isMounted(mount)) return finish(mount, options);
+    if (!options.force) {
+      const message = `the server of ${mountpoint} does not answer`;
+      throw new SiteswapError('SERVER_SILENT', message, `siteswap unmount --force ${mountpoint}`, { cause: error });
+    }
+    warn(`the server of ${mountpoint} does not answer: ending the mount without it`);
+    detach(mount);
+  }
+  await finish(mount, options);
+}
+
+async function finish(mount: SiteswapMount, options: EndOptions): Promise<void> {
+  const { mountpoint, store } = mount;
+  await poll(() => !isMounted(mount), `${mountpoint} is still mounted`);
+  // Detached, it is served until the last of its files is closed.
+  if (!options.lazy) await poll(() => isStoreFree(store), `the daemon of ${mountpoint} has not ended`);
+}
+
+/** For a mount whose server is dead or hangs. */
+function detach({ mountpoint, device }: SiteswapMount): void {
+  const abort = `/sys/fs/fuse/connections/${device.split(':')[1]}/abort`;
+  try {
+    // Whoever waits for an answer gets an error now; the abort file is its owner's.
+    if (existsSync(abort)) writeFileSync(abort, '1');
+  } catch (error) {
+    warn(`${abort}: ${describe(error)}`);
+  }
+  loadBinding().unmountFuse(mountpoint, { lazy: true });
+}
+
+function isMounted({ mountpoint, device }: SiteswapMount): boolean {
+  return listMounts().some((mount) => mount.mountpoint === mountpoint && mount.device === device);
+}
+
+/** Takes the store's lock, does `work`, and drops it again; false when somebody else has it. */
+export function withLock(store: string, work: () => void): boolean {
+  const layout = new StoreLayout(store);
+  if (!existsSync(layout.lock)) return true;
+  let fd: number;
+  try {
+    fd = acquireLock(layout, (lock) => loadBinding().tryLock(lock));
+  } catch (error) {
+    if (error instanceof SiteswapError && error.code === 'STORE_IN_USE') return false;
+    throw error;
+  }
+  try {
+    work();
+  } finally {
+    closeSync(fd);
+  }
+  return true;
+}
+
+function isStoreFree(store: string): boolean {
+  return withLock(store, () => {});
+}
+
+async function poll(done: () => boolean, otherwise: string): Promise<void> {
+  const deadline = Date.now() + UNMOUNT_TIMEOUT_MS;
+  while (!done()) {
+    if (Date.now() > deadline) throw new SiteswapError('TIMED_OUT', otherwise, 'See server.log in the store.');
+    await sleep(POLL_MS);
+  }
+}
