@@ -91,15 +91,6 @@ void dropRights(const Options& options) {
   need(syscall(SYS_capset, &header, data) == 0, "capset");
 }
 
-// What a process sees at a mount depends on who it is: nobody shall believe that a tree was tested which was not seen.
-void seeTree(const Options& options) {
-  if (!options.treeTimeNs) return;
-  struct stat st {};
-  need(stat(options.tree.c_str(), &st) == 0, options.tree.c_str());
-  if (int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec == *options.treeTimeNs) return;
-  throw Failure{options.tree + " does not show the tree that is to be tested"};
-}
-
 void resetSignals() {
   // Ignored signals stay ignored over an exec, and blocked ones blocked.
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
@@ -141,7 +132,6 @@ void becomeCommand(const Options& options, const Scratch& scratch, int output, i
     // It is cleared by a change of user. The parent may have ended before it was set.
     need(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent, "end with the sandbox");
     need(scratch.enter(), scratch.path().c_str());
-    seeTree(options);
     need(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no new privileges");
     const int landlock = restrictWriting();
     need(landlock >= 0, "Landlock");

@@ -8,10 +8,10 @@ namespace siteswap::sandbox {
 namespace {
 
 template <class T>
-T parseNumber(const std::string& option, const std::string& text, T least = 0) {
+T parseNumber(const std::string& option, const std::string& text) {
   T value{};
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < least) {
+  if (error != std::errc() || end != text.data() + text.size() || value < 0) {
     throw std::invalid_argument(option + " needs a number, not '" + text + "'");
   }
   return value;
@@ -52,8 +52,6 @@ Options parseOptions(const std::vector<std::string>& arguments) {
       options.scratch = value;
     } else if (name == "--tree") {
       options.tree = value;
-    } else if (name == "--tree-time-ns") {
-      options.treeTimeNs = parseNumber<int64_t>(name, value, std::numeric_limits<int64_t>::min());
     } else if (name == "--env") {
       options.environment.push_back(value);
     } else {

@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,15 +19,13 @@ struct Options {
   size_t processes = 0;
   size_t outputBytes = 0;
   std::string tree;                      // the mount that it looks at; empty: none
-  std::optional<int64_t> treeTimeNs;     // of its directory: CMD is run only where that is seen
   std::string scratch;                   // an absolute path that does not exist yet
   std::vector<std::string> environment;  // NAME=VALUE, all of it
   std::vector<std::string> command;
 };
 
-// --uid N --gid N --time-ms N --memory-bytes N --processes N --output-bytes N --scratch DIR [--tree DIR [--tree-time-ns
-// N]]
-// [--env NAME=VALUE]... -- CMD [ARGUMENT]...   Throws std::invalid_argument, which says what is wrong.
+// --uid N --gid N --time-ms N --memory-bytes N --processes N --output-bytes N --scratch DIR [--tree DIR] [--env
+// NAME=VALUE]... -- CMD [ARGUMENT]...   Throws std::invalid_argument, which says what is wrong.
 Options parseOptions(const std::vector<std::string>& arguments);
 
 }  // namespace siteswap::sandbox

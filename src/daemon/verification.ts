@@ -36,7 +36,6 @@ export function createVerify({ engine, mount, logFd }: VerifierOptions): Verify 
     }
     const job: Job = {
       mountpoint: mount.directory,
-      rootMtimeNs: engine.stat({ transaction: transaction.id }, Buffer.alloc(0)).mtimeNs,
       level,
       skip,
       commands: tests,

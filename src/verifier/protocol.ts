@@ -23,8 +23,6 @@ export interface Limits {
 export interface Job {
   /** The verifier sees the transaction's tree there. */
   mountpoint: string;
-  /** Of its directory, as no other tree has it. */
-  rootMtimeNs: bigint;
   level: Level;
   /** Names of checks that are switched off. */
   skip: readonly string[];

@@ -33,8 +33,6 @@ export interface SandboxOptions {
   limits: SandboxLimits;
   /** The mount that the command looks at. Other mounts of ours can be unmounted while it runs. */
   tree?: string;
-  /** Of that directory: the command is started only if it sees that, so the tree that is meant. */
-  treeMtimeNs?: bigint;
   /** Called with the pid of the sandbox before the command is started, which happens when this has resolved. */
   onReady?: (pid: number) => Promise<void>;
 }
@@ -139,7 +137,7 @@ export async function runSandboxed(options: SandboxOptions): Promise<SandboxOutc
   return { ...outcome, signal: signalName(signal), output: output() || reason };
 }
 
-function programArguments({ command, env, owner, limits, tree, treeMtimeNs }: SandboxOptions): string[] {
+function programArguments({ command, env, owner, limits, tree }: SandboxOptions): string[] {
   const scratch = join(temporaryDirectory(owner.uid), `siteswap-sandbox-${randomBytes(8).toString('hex')}`);
   const environment = { ...DEFAULT_ENV, HOME: scratch, TMPDIR: scratch, ...env };
   const numbers = {
@@ -155,7 +153,6 @@ function programArguments({ command, env, owner, limits, tree, treeMtimeNs }: Sa
     '--scratch',
     scratch,
     ...(tree === undefined ? [] : ['--tree', tree]),
-    ...(treeMtimeNs === undefined ? [] : ['--tree-time-ns', String(treeMtimeNs)]),
     ...Object.entries(environment).flatMap(([name, value]) => ['--env', `${name}=${value}`]),
     '--',
     ...command,

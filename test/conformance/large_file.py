@@ -3,6 +3,7 @@
 make PATH          writes it, and drops it from the cache
 read PATH          reads it from front to back with another process's jumps in between, then by pages here and there
 resident PATH      bytes of it in the cache
+can-leave PATH     whether what is read of it can be kept out of the cache (RWF_DONTCACHE)
 """
 
 import hashlib
@@ -53,5 +54,14 @@ def resident(path):
     return int(shown.stdout)
 
 
+def can_leave(path):
+    with open(path, "rb") as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(4096)], 0, 0x80)
+        except OSError:
+            return False
+    return resident(path) == 0
+
+
 if __name__ == "__main__":
-    print({"make": make, "read": read, "resident": resident}[sys.argv[1]](sys.argv[2]))
+    print({"make": make, "read": read, "resident": resident, "can-leave": can_leave}[sys.argv[1]](sys.argv[2]))

@@ -92,13 +92,15 @@ class Reading {
     if (!isEnding) work_.push_back(std::move(work));
     return !isEnding;
   }};
-  Fixture fixture;  // goes first
 
  private:
   overlay::FdPtr file_;
   std::string text_;
   std::mutex mutex_;
   std::deque<std::function<void()>> work_;
+
+ public:
+  Fixture fixture;  // the last: its threads use the others
 };
 
 }  // namespace

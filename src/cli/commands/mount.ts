@@ -128,7 +128,7 @@ function requireHost(directory: string): void {
 }
 
 async function mount(options: MountOptions): Promise<void> {
-  const { directory } = options;
+  const { directory, store } = options;
   const start = (report: Report): Promise<void> =>
     startKeeper(options, {
       onProgress: report,
@@ -146,7 +146,7 @@ async function mount(options: MountOptions): Promise<void> {
   }
   if (options.foreground) return;
   if (await interruption.came()) {
-    await undo(directory);
+    await undo(directory, store);
     process.exitCode = INTERRUPTED;
     return;
   }
@@ -177,8 +177,9 @@ class Interruption {
   }
 }
 
-async function undo(directory: string): Promise<void> {
-  const mount = listMounts().find(({ mountpoint }) => mountpoint === directory);
+/** Another command may have mounted over it as well, or instead: with another store. */
+async function undo(directory: string, store: string): Promise<void> {
+  const mount = listMounts().find((each) => each.mountpoint === directory && each.store === store);
   if (mount === undefined) return;
   // Mostly there is nothing to undo, and the command is quick.
   const { endMount } = await import('../end-mount.js');
