@@ -309,14 +309,10 @@ int Overlay::pathRead(const ViewName& view, const std::string& path, std::string
   const Source source = openForReading(target, false);
   if (source.error != 0) return source.error;
   out.resize(source.fd ? source.size : 0);
-  for (size_t done = 0; done < out.size();) {
-    const ssize_t n = ::pread(source.fd->get(), out.data() + done, out.size() - done, static_cast<off_t>(done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno;
-    if (n == 0) return EIO;
-    done += static_cast<size_t>(n);
-  }
-  return 0;
+  if (out.empty()) return 0;
+  size_t done = 0;
+  const int error = readBytes(source.fd->get(), out.data(), out.size(), 0, {}, done);
+  return error == 0 && done < out.size() ? EIO : error;
 }
 
 }  // namespace siteswap::overlay

@@ -10,9 +10,9 @@
 namespace siteswap::overlay {
 
 void ReadAhead::Window::answer(const Waiter& waiter) const {
-  const size_t from = waiter.offset - begin;
+  const size_t from = waiter.range.offset - begin;
   if (from >= filledBytes) return waiter.request->replyEmpty();  // the file is shorter than it was
-  waiter.request->replyData(bytes.get() + from, std::min(waiter.sizeBytes, filledBytes - from));
+  waiter.request->replyData(bytes.get() + from, std::min(waiter.range.sizeBytes, filledBytes - from));
 }
 
 ReadAhead::Run* ReadAhead::find(uint64_t ino) {
@@ -23,14 +23,14 @@ ReadAhead::Run* ReadAhead::find(uint64_t ino) {
 }
 
 bool ReadAhead::answer(fuse::RequestPtr& request, const Range& range) {
-  Waiter waiter{nullptr, range.offset, range.sizeBytes};
+  Waiter waiter{nullptr, range};
   WindowPtr window;
   {
     std::lock_guard lock(mutex_);
     Run* const run = find(range.ino);
     if (run == nullptr) return false;
-    const auto at = std::find_if(run->windows.begin(), run->windows.end(),
-                                 [&](const WindowPtr& each) { return each->has(range.offset, range.sizeBytes); });
+    const auto at =
+        std::find_if(run->windows.begin(), run->windows.end(), [&](const WindowPtr& each) { return each->has(range); });
     if (at == run->windows.end()) return false;
     window = *at;
     waiter.request = std::move(request);
@@ -94,11 +94,11 @@ void ReadAhead::fill(Window& window, int fd, uint64_t fileBytes) {
     waiters.swap(window.waiters);
   }
   for (Waiter& waiter : waiters) {
-    if (error != 0 && waiter.offset + waiter.sizeBytes > window.begin + done) {
+    if (window.has(waiter.range)) {
+      window.answer(waiter);
+    } else {
       fuse::Session& session = waiter.request->session();
       session.resubmit(std::move(waiter.request));
-    } else {
-      window.answer(waiter);
     }
   }
 }

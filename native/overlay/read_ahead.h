@@ -47,8 +47,7 @@ class ReadAhead {
  private:
   struct Waiter {
     fuse::RequestPtr request;
-    uint64_t offset;
-    size_t sizeBytes;
+    Range range;
   };
   struct Window {
     uint64_t begin, end;  // once filled: without what could not be read
@@ -57,7 +56,7 @@ class ReadAhead {
     std::unique_ptr<char[]> bytes;
     std::vector<Waiter> waiters;  // until it is filled
 
-    bool has(uint64_t offset, size_t sizeBytes) const { return begin <= offset && offset + sizeBytes <= end; }
+    bool has(const Range& range) const { return begin <= range.offset && range.offset + range.sizeBytes <= end; }
     void answer(const Waiter& waiter) const;
   };
   using WindowPtr = std::shared_ptr<Window>;

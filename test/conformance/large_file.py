@@ -1,12 +1,13 @@
 """A file large enough to be read ahead, and to be cached once only.
 
 make PATH          writes it, and drops it from the cache
-read PATH          reads it from front to back with another process's jumps in between, then by pages here and there
+read PATH          reads it from front to back, with jumps by another descriptor in between, then mapped
 resident PATH      bytes of it in the cache
 can-leave PATH     whether what is read of it can be kept out of the cache (RWF_DONTCACHE)
 """
 
 import hashlib
+import json
 import mmap
 import os
 import random
@@ -15,6 +16,7 @@ import sys
 
 SIZE = (40 << 20) + 12345
 PIECE = 1 << 16
+RWF_DONTCACHE = 0x80  # not in os yet
 
 
 def evict(path):
@@ -50,14 +52,15 @@ def read(path):
 
 
 def resident(path):
-    shown = subprocess.run(["fincore", "--bytes", "--noheadings", "--output", "RES", path], check=True, capture_output=True)
-    return int(shown.stdout)
+    work = os.path.join(os.path.dirname(__file__), "..", "bench", "work.py")
+    shown = subprocess.run([sys.executable, work, "resident", path], check=True, capture_output=True)
+    return json.loads(shown.stdout)["bytes"]
 
 
 def can_leave(path):
     with open(path, "rb") as file:
         try:
-            os.preadv(file.fileno(), [bytearray(4096)], 0, 0x80)
+            os.preadv(file.fileno(), [bytearray(4096)], 0, RWF_DONTCACHE)
         except OSError:
             return False
     return resident(path) == 0

@@ -3,7 +3,6 @@
 #include "overlay/read_ahead.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include <cstdlib>
 #include <deque>
@@ -23,15 +22,18 @@ constexpr uint64_t kFileBytes = (5 << 20) + 4321;
 constexpr char kNotAhead[] = "not ahead";
 
 class Reading {
+  overlay::FdPtr file_;
+  std::string text_ = std::string(kFileBytes, '\0');
+  std::mutex mutex_;
+  std::deque<std::function<void()>> work_;
+
  public:
   Reading() {
     char path[] = "/tmp/siteswap-test-XXXXXX";
     file_ = std::make_shared<const sys::UniqueFd>(mkostemp(path, O_CLOEXEC));
     unlink(path);
-    std::string text(kFileBytes, '\0');
-    for (size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>((i * 2654435761u) >> 13);
-    CHECK_EQ(pwrite(file_->get(), text.data(), text.size(), 0), text.size());
-    text_ = text;
+    for (size_t i = 0; i < text_.size(); ++i) text_[i] = static_cast<char>((i * 2654435761u) >> 13);
+    CHECK_EQ(pwrite(file_->get(), text_.data(), text_.size(), 0), static_cast<ssize_t>(text_.size()));
     fixture.operations.handler = [this](fuse::RequestPtr request) {
       const auto in = request->arg<fuse_read_in>();
       const size_t size = std::min<uint64_t>(in.size, kFileBytes - in.offset);
@@ -83,7 +85,10 @@ class Reading {
   }
   void breakFile(uint64_t bytes) { CHECK_EQ(ftruncate(file_->get(), static_cast<off_t>(bytes)), 0); }
   // Reading it is EBADF from now on.
-  void loseFile() { CHECK(dup3(open("/dev/null", O_WRONLY), file_->get(), O_CLOEXEC) >= 0); }
+  void loseFile() {
+    const sys::UniqueFd nothing(open("/dev/null", O_WRONLY | O_CLOEXEC));
+    CHECK(dup3(nothing.get(), file_->get(), O_CLOEXEC) >= 0);
+  }
 
   bool waits = true;
   bool isEnding = false;
@@ -92,14 +97,6 @@ class Reading {
     if (!isEnding) work_.push_back(std::move(work));
     return !isEnding;
   }};
-
- private:
-  overlay::FdPtr file_;
-  std::string text_;
-  std::mutex mutex_;
-  std::deque<std::function<void()>> work_;
-
- public:
   Fixture fixture;  // the last: its threads use the others
 };
 

@@ -163,8 +163,10 @@ class Interruption {
 
   constructor(isForeground: boolean) {
     const interrupt = (): void => {
-      if (!isForeground && this.#came) process.exit(INTERRUPTED);
-      if (!isForeground) tell('Interrupted: waiting for the daemon to unmount.');
+      if (!isForeground) {
+        if (this.#came) process.exit(INTERRUPTED);
+        tell('Interrupted: waiting for the daemon to unmount.');
+      }
       this.#came = true;
     };
     process.on('SIGINT', interrupt).on('SIGTERM', interrupt);

@@ -1,17 +1,18 @@
-/** `siteswap unmount`: shows the original directory again. With --purge, a mount that is gone already is no obstacle: only its store is left then. */
+/**
+ * `siteswap unmount`: shows the original directory again. With --purge, a mount that is gone already is no obstacle: only
+ * its store is left then.
+ */
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { SiteswapMount } from '../../daemon/mountinfo.js';
 import { StoreLayout } from '../../store/layout.js';
 import { SiteswapError } from '../../util/errors.js';
-import { endMount, withLock } from '../end-mount.js';
+import { endMount, withLock, type EndOptions } from '../end-mount.js';
 import { tell } from '../output.js';
 import { isStore, mounted, mountOrStore } from '../target.js';
 
-interface Options {
-  force?: true;
-  lazy?: true;
+interface Options extends EndOptions {
   purge?: true;
   store?: string;
 }
