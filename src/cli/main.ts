@@ -60,10 +60,11 @@ async function main(words: readonly string[]): Promise<void> {
 
 // `siteswap log | head`: nobody reads the rest.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
-// Should nothing be left to wait for before a command has ended, Node would exit with 13, which means something here.
-let ended = false;
-process.once('exit', () => {
-  if (!ended) process.exitCode = reportError(new Error('the command lost what it was waiting for'));
-});
+// Should nothing be left to wait for before a command has ended, Node would exit with 13, which means something here. (Not
+// at `exit`: that is also the end of a command that ended the process by itself, with a code of its own.)
+const lost = (): void => {
+  process.exitCode = reportError(new Error('the command lost what it was waiting for'));
+};
+process.once('beforeExit', lost);
 await main(process.argv.slice(2));
-ended = true;
+process.off('beforeExit', lost);

@@ -286,6 +286,25 @@ test('SIGINT while mounting: nothing is mounted afterwards, and it can be mounte
   await site.must('mount', site.dir);
 });
 
+test('SIGINT twice while mounting: it does not wait, and ends with 130', needsFuse, async (t) => {
+  const site = MountedSite.make(t);
+  const [node, ...words] = [...SITESWAP, 'mount', site.dir];
+  const child = spawn(node, words, { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
+  const exited = once(child, 'exit') as Promise<[number | null, string | null]>;
+  let said = '';
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+    said += chunk;
+    if (child.exitCode === null) process.kill(-child.pid!, 'SIGINT');
+  });
+  await until('there is a keeper', () => site.daemons().keeper.length > 0);
+  process.kill(-child.pid!, 'SIGINT');
+  assert.deepEqual(await exited, [130, null], said);
+  assert.equal(said, 'Interrupted: waiting for the daemon to unmount.\n');
+  // The daemon goes on by itself, to the end of what it began.
+  await until('it is mounted', () => site.isMounted);
+  await until('it serves', async () => (await site.try(['status', site.dir])).code === 0);
+});
+
 test('mount -t siteswap', needsFuse, async (t) => {
   const problem = namespaceProblem() ?? (existsSync('/sbin/mount.siteswap') ? '/sbin/mount.siteswap is there' : null);
   if (problem !== null) return notRun(t, problem);
