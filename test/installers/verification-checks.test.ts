@@ -191,6 +191,37 @@ test('what only smells is committed, and told', { timeout: TIMEOUT_MS }, async (
   for (const warning of Object.values(warnings)) assert.ok(log.includes(`warning: ${warning}`), log);
 });
 
+test('what the root does not show is verified all the same', { timeout: TIMEOUT_MS }, async (t) => {
+  const mounted = await mountedVenv(t, {
+    prepare: installedBefore((work) =>
+      wheelOf(work, 'below', '1.0', { files: { 'below/part.py': MODULE, 'below/sub/deep.py': MODULE } }),
+    ),
+  });
+  // What is done, and what is so afterwards and not before.
+  const cases = {
+    'a file far below it, in place': ['echo VALUE = 3 > below/sub/deep.py', 'grep -q 3 below/sub/deep.py'],
+    'a new file below it': ['echo VALUE = 3 > below/sub/new.py', 'test -e below/sub/new.py'],
+    'only attributes': ['chmod 600 below/part.py', 'test $(stat -c %a below/part.py) = 600'],
+    'a new name in it, with its old time': [
+      'touch -r . ../time && echo VALUE = 3 > beside.py && touch -r ../time .',
+      'test -e beside.py && ! test ../time -nt . && ! test . -nt ../time',
+    ],
+  } as const;
+  for (const [what, [script, isDone]] of Object.entries(cases)) {
+    await t.test(what, async () => {
+      const inSite = (command: string): string[] => ['sh', '-c', `cd '${mounted.site}' && ${command}`];
+      const install = (check: string): Promise<RunResult> =>
+        mounted.trySiteswap(['run', mounted.site, '--check', check, '--', ...inSite(script)]);
+      const before = (await mounted.status()).generation;
+      assertRunRefused(await install('exit 1'), /exit 1/);
+      assert.notEqual((await mounted.tryRun(inSite(isDone))).code, 0);
+      assert.equal((await mounted.status()).generation, before);
+      assertCommitted(await install(`cd '${mounted.site}' && ${isDone}`));
+      assert.equal((await mounted.status()).generation, before + 1);
+    });
+  }
+});
+
 function extension(): { file: string; module: string; bytes: Buffer } {
   const code = "import sysconfig; print(sysconfig.get_path('platstdlib'))";
   const directory = join(execFileSync('python3', ['-c', code], { encoding: 'utf8' }).trim(), 'lib-dynload');
