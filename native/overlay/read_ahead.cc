@@ -15,11 +15,32 @@ void ReadAhead::Window::answer(const Waiter& waiter) const {
   waiter.request->replyData(bytes.get() + from, std::min(waiter.range.sizeBytes, filledBytes - from));
 }
 
-ReadAhead::Run* ReadAhead::find(uint64_t ino) {
-  const auto at = std::find_if(runs_.begin(), runs_.end(), [&](const Run& run) { return run.ino == ino; });
-  if (at == runs_.end()) return nullptr;
-  runs_.splice(runs_.begin(), runs_, at);
-  return &runs_.front();
+ReadAhead::Run* ReadAhead::find(const Range& range, WindowPtr& window) {
+  for (auto run = runs_.begin(); run != runs_.end(); ++run) {
+    if (run->ino != range.ino) continue;
+    const auto at =
+        std::find_if(run->windows.begin(), run->windows.end(), [&](const WindowPtr& each) { return each->has(range); });
+    if (at != run->windows.end()) window = *at;
+    if (!window && run->next != range.offset) continue;
+    runs_.splice(runs_.begin(), runs_, run);
+    return &runs_.front();
+  }
+  return nullptr;
+}
+
+ReadAhead::Run& ReadAhead::begin(const Range& range) {
+  Run& run = runs_.emplace_front();
+  run.ino = range.ino;
+  run.fileBytes = range.fileBytes;
+  forgetOldest(false);
+  return run;
+}
+
+// The two kinds apart: whoever reads here and there begins a run with each request.
+void ReadAhead::forgetOldest(bool withWindows) {
+  const auto isOfThem = [=](const Run& run) { return run.windows.empty() != withWindows; };
+  if (static_cast<size_t>(std::count_if(runs_.begin(), runs_.end(), isOfThem)) <= kRuns) return;
+  runs_.erase(std::prev(std::find_if(runs_.rbegin(), runs_.rend(), isOfThem).base()));
 }
 
 bool ReadAhead::answer(fuse::RequestPtr& request, const Range& range) {
@@ -27,12 +48,8 @@ bool ReadAhead::answer(fuse::RequestPtr& request, const Range& range) {
   WindowPtr window;
   {
     std::lock_guard lock(mutex_);
-    Run* const run = find(range.ino);
-    if (run == nullptr) return false;
-    const auto at =
-        std::find_if(run->windows.begin(), run->windows.end(), [&](const WindowPtr& each) { return each->has(range); });
-    if (at == run->windows.end()) return false;
-    window = *at;
+    Run* const run = find(range, window);
+    if (!window) return false;
     waiter.request = std::move(request);
     moveWindows(*run, range.offset + range.sizeBytes);
     if (!window->isFilled) {
@@ -45,21 +62,17 @@ bool ReadAhead::answer(fuse::RequestPtr& request, const Range& range) {
 }
 
 void ReadAhead::note(const Range& range, const FdPtr& fd, bool waits) {
-  const uint64_t end = range.offset + range.sizeBytes;
   std::lock_guard lock(mutex_);
-  Run* run = find(range.ino);
-  if (run == nullptr) {
-    run = &runs_.emplace_front();
-    run->ino = range.ino;
-    run->fileBytes = range.fileBytes;
-    if (runs_.size() > kRuns) runs_.pop_back();
-  }
-  run->bytes = range.sizeBytes + (range.offset == run->next ? run->bytes : 0);
-  run->next = end;
-  if (!waits || run->bytes < kRunBytes) return;
-  run->fd = fd;
-  run->windows.clear();
-  moveWindows(*run, end);
+  WindowPtr window;
+  Run* const known = find(range, window);
+  Run& run = known != nullptr ? *known : begin(range);
+  run.bytes += range.sizeBytes;
+  run.next = range.offset + range.sizeBytes;
+  if (!waits || run.bytes <= kRunBytes) return;
+  run.fd = fd;
+  run.windows.clear();
+  moveWindows(run, run.next);
+  forgetOldest(true);
 }
 
 // Lets go what ends before `from`, and has the rest filled. A window that somebody waits for stays until it is filled:
@@ -72,18 +85,25 @@ void ReadAhead::moveWindows(Run& run, uint64_t from) {
     auto window = std::make_shared<Window>();
     window->begin = ahead;
     window->end = ahead = std::min(ahead + kWindowBytes, run.fileBytes);
-    if (!post_([this, window, fd = run.fd, size = run.fileBytes] { fill(*window, fd->get(), size); })) break;
+    if (!post_([this, window, fd = run.fd, size = run.fileBytes] { fill(window, fd->get(), size); })) break;
     run.windows.push_back(std::move(window));
   }
   if (run.windows.empty()) run.fd = nullptr;
 }
 
-void ReadAhead::fill(Window& window, int fd, uint64_t fileBytes) {
-  const size_t wanted = window.end - window.begin;
-  std::unique_ptr<char[]> bytes(new (std::nothrow) char[wanted]);
+void ReadAhead::fill(const WindowPtr& wanted, int fd, uint64_t fileBytes) {
+  {
+    std::lock_guard lock(mutex_);
+    // Its run went elsewhere or was forgotten, and nobody waits: only who has this filled still holds it.
+    if (wanted.use_count() == 1 && wanted->waiters.empty()) return;
+  }
+  Window& window = *wanted;
+  const size_t sizeBytes = window.end - window.begin;
+  std::unique_ptr<char[]> bytes(new (std::nothrow) char[sizeBytes]);
   size_t done = 0;
   const int error =
-      bytes ? readBytes(fd, bytes.get(), wanted, window.begin, {.once = fileBytes >= kCacheOnceBytes}, done) : ENOMEM;
+      bytes ? readBytes(fd, bytes.get(), sizeBytes, window.begin, {.once = fileBytes >= kCacheOnceBytes}, done)
+            : ENOMEM;
   std::vector<Waiter> waiters;
   {
     std::lock_guard lock(mutex_);

@@ -3,7 +3,8 @@
 // The kernel asks for 128 KiB at a time, twice at most, and each would wait for the disk. So once a run of such
 // requests is seen, other threads read the next windows of the file meanwhile, and most requests are answered from
 // memory at once. (More read-ahead in the kernel is no way: a page fault in a mapped file reads as much around
-// itself.) What is read here and there makes no run, nor does what the page cache has.
+// itself.) What is read here and there makes no run, nor does what the page cache has. Who reads elsewhere in the same
+// file has a run of his own.
 //
 // A window can't go out of date: committed bytes never change.
 #pragma once
@@ -24,10 +25,10 @@ namespace siteswap::overlay {
 class ReadAhead {
  public:
   static constexpr uint64_t kLeastBytes = 2 << 20;  // of a file that this is for
-  static constexpr uint64_t kRunBytes = 512 << 10;  // read in sequence: it is a run
+  static constexpr uint64_t kRunBytes = 1 << 20;  // more than this in sequence is a run; one read() is often that large
   static constexpr size_t kWindowBytes = 1 << 20;
   static constexpr size_t kWindows = 2;  // ahead of a run
-  static constexpr size_t kRuns = 4;     // the latest ones
+  static constexpr size_t kRuns = 4;     // the latest ones with windows, and as many that are none yet
 
   struct Range {
     uint64_t ino, fileBytes, offset;
@@ -68,9 +69,12 @@ class ReadAhead {
     std::list<WindowPtr> windows;  // one behind the other
   };
 
-  Run* find(uint64_t ino);                    // mutex_
-  void moveWindows(Run& run, uint64_t from);  // mutex_
-  void fill(Window& window, int fd, uint64_t fileBytes);
+  // The run that goes on with `range`: it has a window for it, or ends where it begins. It is the latest now.
+  Run* find(const Range& range, WindowPtr& window);  // mutex_
+  Run& begin(const Range& range);                    // mutex_
+  void forgetOldest(bool withWindows);               // mutex_
+  void moveWindows(Run& run, uint64_t from);         // mutex_
+  void fill(const WindowPtr& window, int fd, uint64_t fileBytes);
 
   const Post post_;
   std::mutex mutex_;     // leaf, but for what `post` locks

@@ -60,13 +60,19 @@ std::string show(const T& value) {
 }
 
 template <class A, class B>
+std::string unequal(const char* what, const A& a, const B& b) {
+  std::string text(what);
+  return text.append(": ").append(show(a)).append(" != ").append(show(b));
+}
+
+template <class A, class B>
 bool verifyEqual(const A& a, const B& b, const char* file, int line, const char* what) {
   if constexpr (std::is_integral_v<A> && std::is_integral_v<B>) {
     const bool holds = static_cast<long long>(a) == static_cast<long long>(b);
-    return verify(holds, file, line, holds ? "" : std::string(what) + ": " + show(a) + " != " + show(b));
+    return verify(holds, file, line, holds ? "" : unequal(what, a, b));
   } else {
     const bool holds = a == b;
-    return verify(holds, file, line, holds ? "" : std::string(what) + ": " + show(a) + " != " + show(b));
+    return verify(holds, file, line, holds ? "" : unequal(what, a, b));
   }
 }
 

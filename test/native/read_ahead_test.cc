@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <deque>
+#include <fstream>
 
 #include "check.h"
 #include "scripted_operations.h"
@@ -17,7 +18,9 @@ using overlay::ReadAhead;
 namespace {
 
 constexpr uint32_t kRequestBytes = 128 << 10;
-constexpr uint64_t kFileBytes = (5 << 20) + 4321;
+constexpr uint64_t kFileBytes = (7 << 20) + 4321;
+// Where windows begin, for who reads from the start of the file.
+constexpr uint64_t kAhead = ReadAhead::kRunBytes + kRequestBytes;
 // What the test's requests get that no window answers.
 constexpr char kNotAhead[] = "not ahead";
 
@@ -64,7 +67,7 @@ class Reading {
   char read(uint64_t offset, uint64_t nodeid = 7) { return answer(send(offset, nodeid), offset); }
   // From the start of the file: as many requests as make a run.
   void begin(uint64_t nodeid = 7) {
-    for (uint64_t at = 0; at < ReadAhead::kRunBytes; at += kRequestBytes) CHECK_EQ(read(at, nodeid), 'n');
+    for (uint64_t at = 0; at < kAhead; at += kRequestBytes) CHECK_EQ(read(at, nodeid), 'n');
   }
   // Of what other threads are to do, the first; false when there is none.
   bool doOne() {
@@ -100,13 +103,22 @@ class Reading {
   Fixture fixture;  // the last: its threads use the others
 };
 
+// By this thread, as the kernel counts.
+uint64_t bytesReadHere() {
+  std::ifstream counters("/proc/thread-self/io");
+  std::string name;
+  uint64_t count = 0;
+  CHECK(counters >> name >> count && name == "rchar:");
+  return count;
+}
+
 }  // namespace
 
 TEST(a_run_is_answered_from_windows_to_the_end_of_the_file) {
   Reading r;
   r.begin();
   CHECK_EQ(r.doAll(), 2);
-  for (uint64_t at = ReadAhead::kRunBytes; at < kFileBytes; at += kRequestBytes) {
+  for (uint64_t at = kAhead; at < kFileBytes; at += kRequestBytes) {
     CHECK_EQ(r.read(at), 'a');
     r.doAll();
   }
@@ -118,7 +130,7 @@ TEST(a_run_is_answered_from_windows_to_the_end_of_the_file) {
 TEST(who_comes_before_the_window_is_filled_waits_for_it) {
   Reading r;
   r.begin();
-  const uint64_t first = ReadAhead::kRunBytes, second = first + kRequestBytes, next = first + ReadAhead::kWindowBytes;
+  const uint64_t first = kAhead, second = first + kRequestBytes, next = first + ReadAhead::kWindowBytes;
   const uint64_t a = r.send(first), b = r.send(second), c = r.send(next);
   CHECK_EQ(r.answer(c, next, 50), '-');
   CHECK(r.doOne());
@@ -138,39 +150,80 @@ TEST(what_is_read_here_and_there_or_cached_makes_no_run) {
   CHECK_EQ(r.doAll(), 0);
 }
 
-TEST(a_reader_that_jumps_is_followed_again_after_a_run) {
+TEST(what_is_read_at_once_here_and_there_makes_no_run) {
+  Reading r;
+  for (const uint64_t from : {5, 3, 2, 0}) {
+    for (uint64_t at = from << 20; at < (from << 20) + ReadAhead::kRunBytes; at += kRequestBytes) {
+      CHECK_EQ(r.read(at), 'n');
+    }
+  }
+  CHECK_EQ(r.doAll(), 0);
+}
+
+TEST(two_readers_of_one_file_have_a_run_each) {
+  Reading r;
+  r.begin();
+  const uint64_t far = 4 << 20;
+  for (uint64_t at = far; at < far + kAhead; at += kRequestBytes) CHECK_EQ(r.read(at), 'n');
+  r.doAll();
+  for (uint64_t at = kAhead; at < 3 << 20; at += kRequestBytes) {
+    CHECK_EQ(r.read(at), 'a');
+    CHECK_EQ(r.read(far + at), 'a');
+    r.doAll();
+  }
+}
+
+TEST(a_run_is_not_forgotten_for_what_is_read_here_and_there) {
   Reading r;
   r.begin();
   r.doAll();
-  CHECK_EQ(r.read(ReadAhead::kRunBytes), 'a');
-  const uint64_t far = 4 << 20;
-  CHECK_EQ(r.read(far), 'n');
-  CHECK_EQ(r.read(ReadAhead::kRunBytes + kRequestBytes), 'a');  // another reader of the same file
-  for (uint64_t at = far; at < far + ReadAhead::kRunBytes; at += kRequestBytes) CHECK_EQ(r.read(at), 'n');
-  CHECK(r.doAll() > 0);
-  CHECK_EQ(r.read(far + ReadAhead::kRunBytes), 'a');
+  for (const uint64_t at : {40, 30, 50, 35, 45, 32, 48}) CHECK_EQ(r.read(at * kRequestBytes), 'n');
+  CHECK_EQ(r.read(kAhead), 'a');
+}
+
+TEST(a_window_that_nobody_wants_any_more_is_not_read) {
+  Reading r;
+  r.begin();
+  for (uint64_t file = 20; file < 20 + ReadAhead::kRuns; ++file) r.begin(file);
+  // The first two are of the run that was forgotten.
+  const uint64_t before = bytesReadHere();
+  CHECK(r.doOne() && r.doOne());
+  const uint64_t between = bytesReadHere();
+  CHECK(between - before < ReadAhead::kWindowBytes);
+  CHECK(r.doOne());
+  CHECK(bytesReadHere() - between >= ReadAhead::kWindowBytes);
+  CHECK_EQ(r.read(kAhead, 20), 'a');
+}
+
+TEST(a_window_that_nobody_will_want_but_one_waits_for_is_read) {
+  Reading r;
+  r.begin();
+  const uint64_t waiting = r.send(kAhead);
+  CHECK_EQ(r.answer(waiting, kAhead, 50), '-');
+  for (uint64_t file = 20; file < 20 + ReadAhead::kRuns; ++file) r.begin(file);
+  r.doAll();
+  CHECK_EQ(r.answer(waiting, kAhead), 'a');
 }
 
 TEST(a_read_across_two_windows_is_not_ahead) {
   Reading r;
   r.begin();
   r.doAll();
-  CHECK_EQ(r.read(ReadAhead::kRunBytes + ReadAhead::kWindowBytes - 4096), 'n');
+  CHECK_EQ(r.read(kAhead + ReadAhead::kWindowBytes - 4096), 'n');
 }
 
 TEST(more_runs_than_are_remembered) {
   Reading r;
   for (uint64_t file = 10; file < 10 + ReadAhead::kRuns + 1; ++file) r.begin(file);
   r.doAll();
-  CHECK_EQ(r.read(ReadAhead::kRunBytes, 10), 'n');
-  CHECK_EQ(r.read(ReadAhead::kRunBytes, 11), 'n');  // forgotten for the one above
-  CHECK_EQ(r.read(ReadAhead::kRunBytes, 14), 'a');
+  CHECK_EQ(r.read(kAhead, 10), 'n');
+  for (uint64_t file = 11; file < 10 + ReadAhead::kRuns + 1; ++file) CHECK_EQ(r.read(kAhead, file), 'a');
 }
 
 TEST(what_can_not_be_read_ahead_is_asked_again_one_by_one) {
   Reading r;
   r.begin();
-  const uint64_t at = ReadAhead::kRunBytes;
+  const uint64_t at = kAhead;
   const uint64_t waiting = r.send(at);
   CHECK_EQ(r.answer(waiting, at, 50), '-');
   r.loseFile();
@@ -182,7 +235,7 @@ TEST(what_can_not_be_read_ahead_is_asked_again_one_by_one) {
 TEST(a_file_that_got_shorter_behind_our_back_ends_there) {
   Reading r;
   r.begin();
-  const uint64_t at = ReadAhead::kRunBytes;
+  const uint64_t at = kAhead;
   const uint64_t part = r.send(at), none = r.send(at + kRequestBytes);
   CHECK_EQ(r.answer(none, at, 50), '-');
   r.breakFile(at + 100);
@@ -197,5 +250,5 @@ TEST(nobody_waits_for_a_session_that_ends) {
   Reading r;
   r.isEnding = true;
   r.begin();
-  CHECK_EQ(r.read(ReadAhead::kRunBytes), 'n');
+  CHECK_EQ(r.read(kAhead), 'n');
 }
