@@ -37,8 +37,11 @@ FdPtr Backing::cached(uint64_t ino) {
 
 FdPtr Backing::keep(uint64_t ino, int raw) {
   FdPtr fd = std::make_shared<const sys::UniqueFd>(raw);
+  // Closed without the lock: it may be the last of a file that was removed, and large.
+  FdPtr replaced, oldest;
   std::lock_guard lock(mutex_);
   if (const auto at = byIno_.find(ino); at != byIno_.end()) {
+    replaced = std::move(at->second->second);
     recent_.erase(at->second);
     byIno_.erase(at);
   }
@@ -46,6 +49,7 @@ FdPtr Backing::keep(uint64_t ino, int raw) {
   byIno_[ino] = recent_.begin();
   if (recent_.size() > kMostOpen) {
     byIno_.erase(recent_.back().first);
+    oldest = std::move(recent_.back().second);
     recent_.pop_back();
   }
   return fd;
@@ -126,7 +130,7 @@ int copyBytes(int from, int to, uint64_t bytes) {
       bytes -= static_cast<uint64_t>(n);
       continue;
     }
-    if (n == 0) return 0;
+    if (n == 0) return EIO;
     if (errno == EINTR) continue;
     if (errno != EXDEV && errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS) return errno;
     break;
@@ -136,7 +140,7 @@ int copyBytes(int from, int to, uint64_t bytes) {
     const ssize_t n = ::pread(from, buffer.data(), std::min<uint64_t>(buffer.size(), bytes), in);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno;
-    if (n == 0) return 0;
+    if (n == 0) return EIO;
     for (ssize_t done = 0; done < n;) {
       const ssize_t w = ::pwrite(to, buffer.data() + done, static_cast<size_t>(n - done), out + done);
       if (w < 0 && errno != EINTR) return errno;

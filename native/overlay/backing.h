@@ -51,7 +51,8 @@ struct ReadFlags {
 // Adds to what is in the buffer already, `done` bytes of it. 0 (also at the end of the file), or an errno.
 int readBytes(int fd, char* into, size_t sizeBytes, uint64_t offset, ReadFlags how, size_t& done);
 
-// Copies the first `bytes` of one file to another (both at offset 0), by reflink or in the kernel where possible.
+// Copies the first `bytes` of one file to another (both at offset 0), by reflink or in the kernel where possible. EIO
+// when there are fewer.
 int copyBytes(int from, int to, uint64_t bytes);
 
 }  // namespace siteswap::overlay

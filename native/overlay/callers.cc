@@ -203,14 +203,30 @@ bool Overlay::mustReadProgram(const process::ProcessPtr& process) {
   return known.pin && known.program.forkedNotExeced;
 }
 
-bool Overlay::identify(fuse::RequestPtr& request, Asks asks, Caller& caller) {
-  const bool listsRoot = asks == Asks::kListing, mayWait = asks != Asks::kName;
+uint64_t Overlay::generationOf(const Committed& directory) const {
+  if (!directory) return head_->generation();
+  const std::string path = directory.path();
+  const uint64_t ino = directory.entry().ino;
+  const auto shows = [&](const Manifest* manifest) {
+    const Committed found = Committed{manifest, 0}.descendant(path);
+    return found && found.entry().ino == ino;
+  };
+  if (!shows(head_)) {
+    for (auto at = manifests_.rbegin(); at != manifests_.rend(); ++at) {
+      if (shows(at->second.get())) return at->first;
+    }
+  }
+  return head_->generation();
+}
+
+bool Overlay::identify(fuse::RequestPtr& request, Asks asks, Caller& caller, const Committed& listed) {
+  const bool lists = asks == Asks::kListing, mayWait = asks != Asks::kName;
   {
     std::shared_lock lock(viewsMutex_);
     caller = {};
     caller.viewEpoch = viewEpoch_;
     // With one view alive it does not matter who asks; what is pinned must be known for the next commit.
-    if (!listsRoot && !severalViews()) return true;
+    if (!lists && !severalViews()) return true;
   }
   process::ProcessPtr process = processes_.ofThread(static_cast<pid_t>(request->tid()));
   if (!process) return true;
@@ -220,7 +236,7 @@ bool Overlay::identify(fuse::RequestPtr& request, Asks asks, Caller& caller) {
     adoptForks();
   }
   std::optional<process::Program> program;
-  if (listsRoot || mustReadProgram(process)) program = process->program();
+  if (lists || mustReadProgram(process)) program = process->program();
   for (;;) {
     Views views;
     uint64_t membershipEpoch;
@@ -288,15 +304,27 @@ bool Overlay::identify(fuse::RequestPtr& request, Asks asks, Caller& caller) {
     // so do the installer's own ancestors. Is its process alive, right now? An exit event may come too late: a shell
     // starts its next command within microseconds.
     if (mayWait && !passBarrier(request, views.open, process, caller.isNew)) return false;
-    if (!listsRoot) return true;
-    std::shared_lock viewsLock(viewsMutex_);
-    if (viewEpoch_ != caller.viewEpoch) continue;
-    std::lock_guard lock(knownMutex_);
-    Known& known = known_[process->pid];
-    if (!isSame(known.process, process)) continue;
-    known.hasListed = true;
-    if (!known.pin && options_.pin != PinPolicy::kNone) setPin(known, head_->generation(), PinReason::kListed);
-    caller.pin = known.pin;
+    if (!lists) return true;
+    bool isLate = false;
+    {
+      std::shared_lock viewsLock(viewsMutex_);
+      if (viewEpoch_ != caller.viewEpoch) continue;
+      std::lock_guard lock(knownMutex_);
+      Known& known = known_[process->pid];
+      if (!isSame(known.process, process)) continue;
+      known.hasListed = true;
+      if (!known.pin && options_.pin != PinPolicy::kNone) {
+        const uint64_t generation = generationOf(listed);
+        isLate = generation != head_->generation();
+        setPin(known, generation, PinReason::kListed);
+      }
+      caller.pin = known.pin;
+    }
+    // HEAD has moved since it walked there, and the kernel keeps names for everybody that this process is not to see.
+    if (isLate) {
+      std::unique_lock lock(viewsMutex_);
+      refreshKernelRoot();
+    }
     return true;
   }
 }

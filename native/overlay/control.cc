@@ -115,8 +115,7 @@ int Overlay::takeLiveBytes(Transaction& tree) {
     if (const int e = tree.copyUp(ino, UINT64_MAX, copy)) return e;
     struct stat st;
     if (::fstatat(tree.bodiesFd(), Transaction::bodyName(ino).c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return errno;
-    if (const auto cut = tree.truncated(ino, static_cast<uint64_t>(st.st_size), false); cut.error != 0)
-      return cut.error;
+    if (const int e = tree.truncated(ino, static_cast<uint64_t>(st.st_size))) return e;
     // The later of the two set its time.
     AttributeChange times;
     times.mask = FATTR_MTIME;
@@ -238,19 +237,6 @@ int Overlay::releaseBarrier(uint32_t id) {
 
 // ---- path calls -------------------------------------------------------------------------------------------------
 
-namespace {
-
-Committed walk(Committed at, std::string_view path) {
-  while (at && !path.empty()) {
-    const size_t slash = path.find('/');
-    at = at.child(path.substr(0, slash));
-    path = slash == std::string_view::npos ? std::string_view{} : path.substr(slash + 1);
-  }
-  return at;
-}
-
-}  // namespace
-
 int Overlay::pathStat(const ViewName& view, const std::string& path, PathNode& out) {
   if (view.isTransaction) {
     const TxnPtr txn = findTxn(static_cast<uint32_t>(view.number));
@@ -263,7 +249,7 @@ int Overlay::pathStat(const ViewName& view, const std::string& path, PathNode& o
     return found.error;
   }
   const Manifest* manifest = manifestOf(view.number);
-  const Committed node = manifest != nullptr ? walk({manifest, 0}, path) : Committed{};
+  const Committed node = manifest != nullptr ? Committed{manifest, 0}.descendant(path) : Committed{};
   if (!node) return ENOENT;
   out.attributes = attributesOf(node);
   if (S_ISLNK(node.entry().mode)) out.target = node.manifest->link(node.entry());
@@ -282,7 +268,7 @@ int Overlay::pathList(const ViewName& view, const std::string& path, std::vector
     });
   }
   const Manifest* manifest = manifestOf(view.number);
-  const Committed node = manifest != nullptr ? walk({manifest, 0}, path) : Committed{};
+  const Committed node = manifest != nullptr ? Committed{manifest, 0}.descendant(path) : Committed{};
   if (!node) return ENOENT;
   if (!node.isDirectory()) return ENOTDIR;
   for (uint32_t i = 0; i < node.entry().childCount; ++i) {
@@ -303,7 +289,7 @@ int Overlay::pathRead(const ViewName& view, const std::string& path, std::string
   } else {
     const Manifest* manifest = manifestOf(view.number);
     target.kind = Target::kCommitted;
-    target.committed = manifest != nullptr ? walk({manifest, 0}, path) : Committed{};
+    target.committed = manifest != nullptr ? Committed{manifest, 0}.descendant(path) : Committed{};
     if (!target.committed) return ENOENT;
   }
   const Source source = openForReading(target, false);

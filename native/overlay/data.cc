@@ -81,20 +81,24 @@ void Overlay::read(fuse::RequestPtr request) {
   // First what the page cache can answer at once, on this thread; only what has to wait for a disk lets another one
   // read on. What the first round got is kept: it may be in no cache any more.
   size_t done = 0;
+  char* const buffer = readBuffer(arg.size);
   for (const bool cachedOnly : {true, false}) {
     if (!cachedOnly) request->resign();
     const Source source = openForReading(target, cachedOnly);
     if (source.error == EAGAIN && cachedOnly) continue;
     if (source.error != 0) return request->replyError(source.error);
     if (!source.fd || arg.offset >= source.size) return request->replyEmpty();
+    // Between the rounds a file of a transaction may get longer, or shorter.
     const size_t wanted = std::min<uint64_t>(arg.size, source.size - arg.offset);
-    char* const buffer = readBuffer(wanted);
+    done = std::min(done, wanted);
     const bool once = target.kind == Target::kCommitted && source.size >= kCacheOnceBytes;
     const int error =
         readBytes(source.fd->get(), buffer, wanted, arg.offset, {.cachedOnly = cachedOnly, .once = once}, done);
     if (range && cachedOnly) readAhead_.note(*range, source.fd, done < wanted);
     if (cachedOnly && done < wanted) continue;
     if (error != 0) return request->replyError(error);
+    // Somebody has cut it behind our back: the kernel would take what is missing for zeros.
+    if (target.kind == Target::kCommitted && done < wanted) return request->replyError(EIO);
     return request->replyData(buffer, done);
   }
 }
@@ -124,22 +128,39 @@ int Overlay::writableBody(const Change_& change, uint64_t keepBytes, FdPtr& fd) 
   return error;
 }
 
-Transaction::Result Overlay::noteWritten(const Change_& change, uint64_t end, bool grow, bool clearSetid) {
+int Overlay::noteWritten(const Change_& change, uint64_t end, bool grow) {
   if (change.tree == nullptr) return live_.written(change.ino, end, grow);
-  return grow ? change.tree->written(change.ino, end, clearSetid) : change.tree->truncated(change.ino, end, clearSetid);
+  return grow ? change.tree->written(change.ino, end) : change.tree->truncated(change.ino, end);
 }
 
-int Overlay::resize(fuse::Request& request, const Change_& change, uint64_t size, bool clearSetid) {
+int Overlay::clearSetid(const Change_& change) {
+  uint32_t mode = 0;
+  if (change.tree != nullptr) {
+    mode = change.tree->modeOf(change.ino);
+  } else if (const auto present = live_.attributes(change.ino)) {
+    mode = present->mode;
+  }
+  AttributeChange without;
+  without.mask = FATTR_MODE;
+  without.mode = withoutSetid(mode);
+  if (without.mode == mode) return 0;
+  if (const auto set = setAttributesIn(change, without); set.error != 0) return set.error;
+  // After a write the kernel takes the times for unknown only, and goes on with the mode that it has (exec(2) does).
+  session_->notifyInvalInode(change.ino, -1, 0);
+  return 0;
+}
+
+int Overlay::resize(fuse::Request& request, const Change_& change, uint64_t size) {
   // open(O_TRUNC) of what was just created: no body is made for that, and no disk waited for.
   if (size == 0 && change.tree != nullptr) {
     const auto place = change.tree->bodyPlace(change.ino);
-    if (place.error == 0 && place.own && place.size == 0) return noteWritten(change, 0, false, clearSetid).error;
+    if (place.error == 0 && place.own && place.size == 0) return noteWritten(change, 0, false);
   }
   request.resign();
   FdPtr fd;
   if (const int e = writableBody(change, size, fd)) return e;
   if (::ftruncate(fd->get(), static_cast<off_t>(size)) != 0) return errno;
-  return noteWritten(change, size, false, clearSetid).error;
+  return noteWritten(change, size, false);
 }
 
 void Overlay::write(fuse::RequestPtr request) {
@@ -147,6 +168,9 @@ void Overlay::write(fuse::RequestPtr request) {
   request->resign();
   Change_ change;
   if (!enterFile(request, request->nodeid(), Reach::kByDescriptor, change)) return;
+  if ((arg.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0) {
+    if (const int e = clearSetid(change)) return request->replyError(e);
+  }
   FdPtr fd;
   if (const int e = writableBody(change, UINT64_MAX, fd)) return request->replyError(e);
   const auto data = request->payload();
@@ -159,9 +183,7 @@ void Overlay::write(fuse::RequestPtr request) {
     if (n <= 0) break;
     done += static_cast<size_t>(n);
   }
-  const bool clearSetid = (arg.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0;
-  const auto result = noteWritten(change, arg.offset + done, true, clearSetid);
-  if (result.error != 0) return request->replyError(result.error);
+  if (const int e = noteWritten(change, arg.offset + done, true)) return request->replyError(e);
   fuse_write_out out{};
   out.size = static_cast<uint32_t>(done);
   request->reply(out);
@@ -172,6 +194,7 @@ void Overlay::fallocate(fuse::RequestPtr request) {
   request->resign();
   Change_ change;
   if (!enterFile(request, request->nodeid(), Reach::kByDescriptor, change)) return;
+  if (const int e = clearSetid(change)) return request->replyError(e);
   FdPtr fd;
   if (const int e = writableBody(change, UINT64_MAX, fd)) return request->replyError(e);
   if (::fallocate(fd->get(), static_cast<int>(arg.mode), static_cast<off_t>(arg.offset),
@@ -180,8 +203,7 @@ void Overlay::fallocate(fuse::RequestPtr request) {
   }
   struct stat st;
   if (::fstat(fd->get(), &st) != 0) return request->replyError(errno);
-  const auto result = noteWritten(change, static_cast<uint64_t>(st.st_size), false, true);
-  if (result.error != 0) return request->replyError(result.error);
+  if (const int e = noteWritten(change, static_cast<uint64_t>(st.st_size), false)) return request->replyError(e);
   request->replyEmpty();
 }
 
@@ -209,6 +231,7 @@ void Overlay::copyFileRange(fuse::RequestPtr request) {
   if (source.error != 0) return request->replyError(source.error);
   fuse_write_out out{};
   if (!source.fd || arg.off_in >= source.size) return request->reply(out);
+  if (const int e = clearSetid(change)) return request->replyError(e);
   FdPtr fd;
   if (const int e = writableBody(change, UINT64_MAX, fd)) return request->replyError(e);
   loff_t in = static_cast<loff_t>(arg.off_in), to = static_cast<loff_t>(arg.off_out);
@@ -216,8 +239,9 @@ void Overlay::copyFileRange(fuse::RequestPtr request) {
   const ssize_t n = ::copy_file_range(source.fd->get(), &in, fd->get(), &to, wanted, 0);
   // The kernel then copies with reads and writes.
   if (n < 0) return request->replyError(errno == EXDEV ? EOPNOTSUPP : errno);
-  const auto result = noteWritten(change, arg.off_out + static_cast<uint64_t>(n), true, true);
-  if (result.error != 0) return request->replyError(result.error);
+  if (n > 0) {
+    if (const int e = noteWritten(change, arg.off_out + static_cast<uint64_t>(n), true)) return request->replyError(e);
+  }
   out.size = static_cast<uint32_t>(n);
   request->reply(out);
 }

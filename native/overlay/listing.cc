@@ -77,6 +77,12 @@ void addLive(Listing& listing, const std::vector<LiveLayer::Addition>& additions
   }
 }
 
+// Whoever reads a generation lists one of these first, when a whole environment is mounted over: Python never lists
+// what is above them.
+bool isListedFirst(const Committed& directory) {
+  return directory.name() == "site-packages" || directory.name() == "dist-packages";
+}
+
 }  // namespace
 
 // Not while somebody's root changes, nor for a mount that is for looking on: its handles are not counted.
@@ -105,7 +111,13 @@ void Overlay::opendir(fuse::RequestPtr request) {
     });
   }
   TxnPtr member;
-  if (!memberInCommitted(request, member)) return;
+  if (isListedFirst(target.committed)) {
+    Caller caller;
+    if (!identify(request, Asks::kListing, caller, target.committed)) return;
+    member = caller.member;
+  } else if (!memberInCommitted(request, member)) {
+    return;
+  }
   if (member) {
     out.fh = kTransactionHandle | member->id;
     out.open_flags = FOPEN_KEEP_CACHE;  // what others keep of it stays

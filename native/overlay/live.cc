@@ -321,15 +321,15 @@ int LiveLayer::adopt(const Committed& file, const Transaction::CopyBody& copy) {
   return 0;
 }
 
-Transaction::Result LiveLayer::written(uint64_t ino, uint64_t size, bool grow) {
+int LiveLayer::written(uint64_t ino, uint64_t size, bool grow) {
   std::lock_guard lock(mutex_);
   const auto at = nodes_.find(ino);
-  if (at == nodes_.end()) return {ESTALE, {}};
+  if (at == nodes_.end()) return ESTALE;
   NodeAttributes& a = at->second.attributes;
   a.size = grow ? std::max(a.size, size) : size;
   a.blocks = (a.size + 511) / 512;
   a.mtimeNs = a.ctimeNs = sys::realtimeNs();
-  return {0, a};
+  return 0;
 }
 
 }  // namespace siteswap::overlay

@@ -62,7 +62,7 @@ class LiveLayer {
   // Bytes of a committed file become live: `copy` fills the body (see Transaction::CopyBody); nothing if they are
   // already.
   int adopt(const Committed& file, const Transaction::CopyBody& copy);
-  Transaction::Result written(uint64_t ino, uint64_t size, bool grow);  // grow: at least that size, else exactly
+  int written(uint64_t ino, uint64_t size, bool grow);  // grow: at least that size, else exactly
   int bodiesFd() const { return bodies_.get(); }
 
  private:

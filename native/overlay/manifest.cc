@@ -187,6 +187,16 @@ std::string_view Committed::nameOfChild(uint32_t i) const {
   return manifest->name(manifest->entry(entry().firstChild + i));
 }
 
+Committed Committed::descendant(std::string_view path) const {
+  Committed at = *this;
+  while (at && !path.empty()) {
+    const size_t slash = path.find('/');
+    at = at.child(path.substr(0, slash));
+    path = slash == std::string_view::npos ? std::string_view{} : path.substr(slash + 1);
+  }
+  return at;
+}
+
 std::string Committed::path() const {
   std::vector<std::string_view> parts;
   for (uint32_t at = index; at != 0; at = manifest->entry(at).parent)

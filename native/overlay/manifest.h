@@ -116,6 +116,10 @@ struct Committed {
   bool operator==(const Committed&) const = default;
   bool isDirectory() const;
   Committed child(std::string_view name) const;
+  // What is at this path below it; "" is itself.
+  Committed descendant(std::string_view path) const;
+  // The last part of its path.
+  std::string_view name() const { return manifest->name(entry()); }
   // The i-th child of this directory, in order of names.
   Committed childAt(uint32_t i) const;
   std::string_view nameOfChild(uint32_t i) const;

@@ -307,6 +307,11 @@ Transaction::Result Overlay::attributesIn(const Change_& change) {
   return present ? Transaction::Result{0, *present} : Transaction::Result{ESTALE, {}};
 }
 
+Transaction::Result Overlay::setAttributesIn(const Change_& change, const AttributeChange& wanted) {
+  return change.tree == nullptr ? live_.setAttributes(change.ino, wanted)
+                                : change.tree->setAttributes(change.ino, wanted, change.through);
+}
+
 void Overlay::setattr(fuse::RequestPtr request) {
   const auto arg = request->arg<fuse_setattr_in>();
   const Reach reach = (arg.valid & FATTR_FH) != 0     ? Reach::kByDescriptor
@@ -315,11 +320,19 @@ void Overlay::setattr(fuse::RequestPtr request) {
   Change_ change;
   if (!enterFile(request, request->nodeid(), reach, change)) return;
   if ((arg.valid & FATTR_SIZE) != 0) {
-    const int e = resize(*request, change, arg.size, (arg.valid & FATTR_KILL_SUIDGID) != 0);
-    if (e != 0) return request->replyError(e);
+    if ((arg.valid & FATTR_KILL_SUIDGID) != 0) {
+      if (const int e = clearSetid(change)) return request->replyError(e);
+    }
+    if (const int e = resize(*request, change, arg.size)) return request->replyError(e);
   }
   const int64_t now = sys::realtimeNs();
-  const auto toNs = [](uint64_t seconds, uint32_t ns) { return static_cast<int64_t>(seconds) * 1'000'000'000 + ns; };
+  // What is beyond the years 1677 to 2262 is taken for their end, as by a file system that can't hold it.
+  const auto toNs = [](uint64_t wire, uint32_t rest) {
+    constexpr int64_t kSecond = 1'000'000'000, kMost = INT64_MAX / kSecond - 1;
+    const auto seconds = static_cast<int64_t>(wire);
+    if (seconds < -kMost || seconds > kMost) return (seconds < 0 ? -kMost : kMost) * kSecond;
+    return seconds * kSecond + rest;
+  };
   AttributeChange wanted;
   wanted.mask = arg.valid & (FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_ATIME | FATTR_MTIME);
   wanted.mode = arg.mode, wanted.uid = arg.uid, wanted.gid = arg.gid;
@@ -330,13 +343,10 @@ void Overlay::setattr(fuse::RequestPtr request) {
     // HANDLE_KILLPRIV_V2: a change of owner takes set-user-id and set-group-id away, and that is ours to do.
     const auto present = attributesIn(change);
     if (present.error != 0) return request->replyError(present.error);
-    const uint32_t mode = present.attributes.mode;
     wanted.mask |= FATTR_MODE;
-    wanted.mode = mode & ~static_cast<uint32_t>(S_ISUID | ((mode & S_IXGRP) != 0 ? S_ISGID : 0));
+    wanted.mode = withoutSetid(present.attributes.mode);
   }
-  const auto result = wanted.mask == 0         ? attributesIn(change)
-                      : change.tree == nullptr ? live_.setAttributes(change.ino, wanted)
-                                               : change.tree->setAttributes(change.ino, wanted, change.through);
+  const auto result = wanted.mask == 0 ? attributesIn(change) : setAttributesIn(change, wanted);
   if (result.error != 0) return request->replyError(result.error);
   if (!change.through.node) return replyAttributes(*request, result.attributes, change.ino != kRootIno);
   forgetOther(change);

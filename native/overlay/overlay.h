@@ -298,8 +298,10 @@ class Overlay : public fuse::Operations {
     kAttributes,  // or to change something
     kListing,     // a non-member's view is pinned from now on
   };
-  // False: the request was parked (consumed). Otherwise who asks.
-  bool identify(fuse::RequestPtr& request, Asks asks, Caller& caller);
+  // False: the request was parked (consumed). Otherwise who asks. `listed`: what, if it is not the root.
+  bool identify(fuse::RequestPtr& request, Asks asks, Caller& caller, const Committed& listed = {});
+  // The newest generation that shows this directory.
+  uint64_t generationOf(const Committed& directory) const;  // viewsMutex_
   // For a request on a committed directory: the transaction that the caller is a member of, if any; nobody is
   // identified while there is none to be a member of. False: the request was parked.
   bool memberInCommitted(fuse::RequestPtr& request, TxnPtr& member);
@@ -361,6 +363,7 @@ class Overlay : public fuse::Operations {
   bool mayCacheNew(const fuse::Request& request, const Change_& change) const;
   void forgetOther(const Change_& change);
   Transaction::Result attributesIn(const Change_& change);
+  Transaction::Result setAttributesIn(const Change_& change, const AttributeChange& wanted);
   void replyCreated(fuse::Request& request, const NodeAttributes& attributes, bool cache);
   std::string pathOf(const Target& target);
   void createNode(fuse::RequestPtr request, std::string_view name, uint32_t mode, uint32_t rdev,
@@ -391,8 +394,10 @@ class Overlay : public fuse::Operations {
   // The body that a change writes to, with at least the first `keepBytes` of the file in it.
   int writableBody(const Change_& change, uint64_t keepBytes, FdPtr& fd);
   // After a write that ended at `end` (grow), or once the size is `end`.
-  Transaction::Result noteWritten(const Change_& change, uint64_t end, bool grow, bool clearSetid);
-  int resize(fuse::Request& request, const Change_& change, uint64_t size, bool clearSetid);
+  int noteWritten(const Change_& change, uint64_t end, bool grow);  // 0 or errno
+  // Before bytes change: the kernel leaves that to us (HANDLE_KILLPRIV_V2). 0 or errno.
+  int clearSetid(const Change_& change);
+  int resize(fuse::Request& request, const Change_& change, uint64_t size);
 
   // listing.cc
   bool mayKeepRootListing(const fuse::Request& request) const;  // viewsMutex_

@@ -11,8 +11,9 @@ namespace siteswap::overlay {
 
 void ReadAhead::Window::answer(const Waiter& waiter) const {
   const size_t from = waiter.range.offset - begin;
-  if (from >= filledBytes) return waiter.request->replyEmpty();  // the file is shorter than it was
-  waiter.request->replyData(bytes.get() + from, std::min(waiter.range.sizeBytes, filledBytes - from));
+  // Somebody has cut the file behind our back: the kernel would take what is missing for zeros.
+  if (from + waiter.range.sizeBytes > filledBytes) return waiter.request->replyError(EIO);
+  waiter.request->replyData(bytes.get() + from, waiter.range.sizeBytes);
 }
 
 ReadAhead::Run* ReadAhead::find(const Range& range, WindowPtr& window) {

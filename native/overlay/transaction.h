@@ -83,6 +83,11 @@ struct AttributeChange {
   int64_t atimeNs = 0, mtimeNs = 0;
 };
 
+// As chmod(2) tells: set-group-id on a file that its group can't run means something else.
+inline uint32_t withoutSetid(uint32_t mode) {
+  return mode & ~static_cast<uint32_t>(S_ISUID | ((mode & S_IXGRP) != 0 ? S_ISGID : 0));
+}
+
 // A change of attributes that was asked for by way of a committed node, whose owner and mode the kernel has checked.
 struct AskedThrough {
   Committed node;    // none: by way of the transaction's own
@@ -165,6 +170,7 @@ class Transaction {
            const std::function<bool(const Listed&)>& each);
   uint64_t endOfNames(uint64_t directory);  // the cookie of the next name that comes
   uint64_t parentOf(uint64_t ino);          // of a directory
+  uint32_t modeOf(uint64_t ino);            // 0: there is no such node
 
   // Bodies. Where a file's bytes are now.
   struct BodyPlace {
@@ -178,8 +184,8 @@ class Transaction {
   // returns 0 or errno and is called without the lock.
   using CopyBody = std::function<int(int, const std::string&, const Committed&, uint64_t)>;
   int copyUp(uint64_t ino, uint64_t keepBytes, const CopyBody& copy);
-  Result written(uint64_t ino, uint64_t sizeAtLeast, bool clearSetid);  // after bytes were written
-  Result truncated(uint64_t ino, uint64_t size, bool clearSetid);       // after ftruncate
+  int written(uint64_t ino, uint64_t sizeAtLeast);  // after bytes were written
+  int truncated(uint64_t ino, uint64_t size);       // after ftruncate
   static std::string bodyName(uint64_t ino);
 
   // Files of the base of which only attributes were changed: their number, and the base's.

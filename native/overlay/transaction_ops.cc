@@ -330,40 +330,37 @@ int Transaction::copyUp(uint64_t ino, uint64_t keepBytes, const CopyBody& copy) 
   return error;
 }
 
-Transaction::Result Transaction::written(uint64_t ino, uint64_t sizeAtLeast, bool clearSetid) {
+int Transaction::written(uint64_t ino, uint64_t sizeAtLeast) {
   std::lock_guard lock(mutex_);
   Node* node = find(ino);
-  if (node == nullptr) return {ESTALE, {}};
+  if (node == nullptr) return ESTALE;
   if (!node->written) {
     Record r;
     r.type = RecordType::kWritten;
     r.ino = ino;
-    if (const int e = commitRecord(r)) return {e, {}};
-  }
-  if (clearSetid && (node->mode & (S_ISUID | S_ISGID)) != 0) {
-    Record r;
-    r.type = RecordType::kSetAttributes;
-    r.ino = ino;
-    r.mask = FATTR_MODE;
-    r.mode = node->mode & ~static_cast<uint32_t>(S_ISUID | ((node->mode & S_IXGRP) != 0 ? S_ISGID : 0));
-    r.timeNs = sys::realtimeNs();
-    if (const int e = commitRecord(r)) return {e, {}};
+    if (const int e = commitRecord(r)) return e;
   }
   node->size = std::max(node->size, sizeAtLeast);
   node->mtimeNs = node->ctimeNs = sys::realtimeNs();
   ++mutations_;
   lastMutationNs_ = sys::monotonicNs();
-  return resultOf(*node);
+  return 0;
 }
 
-Transaction::Result Transaction::truncated(uint64_t ino, uint64_t size, bool clearSetid) {
+int Transaction::truncated(uint64_t ino, uint64_t size) {
   {
     std::lock_guard lock(mutex_);
     Node* node = find(ino);
-    if (node == nullptr) return {ESTALE, {}};
+    if (node == nullptr) return ESTALE;
     node->size = size;
   }
-  return written(ino, size, clearSetid);
+  return written(ino, size);
+}
+
+uint32_t Transaction::modeOf(uint64_t ino) {
+  std::lock_guard lock(mutex_);
+  const Node* node = find(ino);
+  return node == nullptr ? 0 : node->mode;
 }
 
 // ---- paths and the end ------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 /**
- * A virtual environment with siteswap mounted over its site-packages, by the real command line, for one test.
+ * A virtual environment with siteswap mounted over its site-packages, or all of it, by the real command line, for one test.
  *
  * Invariants: every program that may touch the mount has a timeout; whatever the test does, afterwards the mount, its
  * daemon and the directory are gone, and the lower is what it was before the mount, to the inode number: every test that
@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { listMounts } from '../../src/daemon/mountinfo.js';
+import { defaultStorePath } from '../../src/store/layout.js';
 import {
   generationSchema,
   statusSchema,
@@ -35,6 +36,8 @@ export interface MountedVenvOptions {
   /** SITESWAP_DISABLE of the daemon. */
   disable?: string;
   pip?: boolean;
+  /** Mount over the whole environment. */
+  whole?: boolean;
   /** What is installed before the mount. */
   prepare?: (venv: Venv, work: string) => Promise<void>;
 }
@@ -51,7 +54,8 @@ export async function mountedVenv(t: TestContext, options: MountedVenvOptions = 
   });
   const venv = makeVenv(join(work, 'venv'), { pip: options.pip ?? true });
   await options.prepare?.(venv, work);
-  mounted = new MountedVenv(work, venv, options.disable ?? '', listTree(venv.sitePackages, { identity: true }));
+  const over = options.whole ? venv.prefix : venv.sitePackages;
+  mounted = new MountedVenv(work, venv, over, options.disable ?? '', listTree(over, { identity: true }));
   await mounted.mount(options.mount);
   return mounted;
 }
@@ -63,6 +67,7 @@ export class MountedVenv {
     /** A scratch directory, outside of the mount. */
     readonly work: string,
     readonly venv: Venv,
+    readonly mountpoint: string,
     private readonly disable: string,
     private readonly lower: TreeListing,
   ) {}
@@ -76,7 +81,7 @@ export class MountedVenv {
   }
 
   mount(options: readonly string[] = []): Promise<string> {
-    return this.siteswap('mount', ...options, this.site);
+    return this.siteswap('mount', ...options, this.mountpoint);
   }
 
   /** Runs the command line; it must succeed. Its standard output. */
@@ -98,22 +103,22 @@ export class MountedVenv {
 
   /** `siteswap run -- COMMAND`. */
   tryRun(command: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-    return this.trySiteswap(['run', this.site, '--', ...command], options);
+    return this.trySiteswap(['run', this.mountpoint, '--', ...command], options);
   }
 
   async status(): Promise<Status> {
-    return v.parse(statusSchema, JSON.parse(await this.siteswap('status', this.site, '--json')));
+    return v.parse(statusSchema, JSON.parse(await this.siteswap('status', this.mountpoint, '--json')));
   }
 
   /** Newest first. */
   async log(): Promise<GenerationSummary[]> {
-    const log: unknown = JSON.parse(await this.siteswap('log', this.site, '--json'));
+    const log: unknown = JSON.parse(await this.siteswap('log', this.mountpoint, '--json'));
     return v.parse(v.object({ generations: v.array(generationSchema) }), log).generations;
   }
 
   /** When no installer runs and no commit is pending. */
   async settle(): Promise<void> {
-    await this.siteswap('wait', this.site, '--timeout', '110');
+    await this.siteswap('wait', this.mountpoint, '--timeout', '110');
   }
 
   /** Runs a program of the environment, or one by its path; it must succeed. Its standard output. */
@@ -147,7 +152,7 @@ export class MountedVenv {
 
   serverLog(lines = 30): string {
     try {
-      const path = join(this.site, '..', '.site-packages.siteswap', 'server.log');
+      const path = join(defaultStorePath(this.mountpoint), 'server.log');
       return `\n--- server.log\n${readFileSync(path, 'utf8').split('\n').slice(-lines).join('\n')}`;
     } catch {
       return '';
@@ -155,13 +160,13 @@ export class MountedVenv {
   }
 
   async unmount(): Promise<void> {
-    await this.siteswap('unmount', this.site);
+    await this.siteswap('unmount', this.mountpoint);
     this.assertLowerUntouched();
   }
 
   /** Only while unmounted. */
   assertLowerUntouched(): void {
-    assert.deepEqual(diffTrees(this.lower, listTree(this.site, { identity: true })), [], 'the lower was changed');
+    assert.deepEqual(diffTrees(this.lower, listTree(this.mountpoint, { identity: true })), [], 'the lower was changed');
   }
 
   /** Leaves nothing. Throws when something had to be removed by force, or the lower is not what it was. */
@@ -170,7 +175,7 @@ export class MountedVenv {
     const isOurs = ({ mountpoint }: { mountpoint: string }): boolean => mountpoint.startsWith(`${this.work}/`);
     let refused = '';
     if (listMounts().some(isOurs)) {
-      const unmounted = await this.trySiteswap(['unmount', '--force', '--lazy', this.site]);
+      const unmounted = await this.trySiteswap(['unmount', '--force', '--lazy', this.mountpoint]);
       if (unmounted.code !== 0) refused = `unmount: ${unmounted.stderr}`;
     }
     const left = listMounts().filter(isOurs);
@@ -187,7 +192,9 @@ export class MountedVenv {
 
   /** Keeper and server: they have the mountpoint in their arguments. */
   #daemons(): number[] {
-    return processesWhere((command) => command.includes(`"${this.site}"`) && /(keeper|server)-main/.test(command));
+    return processesWhere(
+      (command) => command.includes(`"${this.mountpoint}"`) && /(keeper|server)-main/.test(command),
+    );
   }
 }
 

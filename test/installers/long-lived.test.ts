@@ -73,13 +73,11 @@ test('with --pin none any running process imports what anybody installed', { tim
   await mounted.settle();
 });
 
-test(
-  'a process keeps the generation that it began with, its forks too; new ones get the newest',
-  {
-    timeout: TIMEOUT_MS,
-  },
-  async (t) => {
+for (const whole of [false, true]) {
+  const what = 'a process keeps the generation that it began with, its forks too; new ones get the newest';
+  test(`${what}${whole ? ', in a whole environment' : ''}`, { timeout: TIMEOUT_MS }, async (t) => {
     const mounted = await mountedVenv(t, {
+      whole,
       prepare: async (venv, work) => {
         await venv.run('pip', [...PIP_INSTALL, versionedWheel(work, { version: '1.0.0', serial: 0 })]);
       },
@@ -128,5 +126,5 @@ def in_fork(depth):
     old.end();
     forker.end();
     await mounted.unmount();
-  },
-);
+  });
+}

@@ -121,3 +121,39 @@ TEST(a_file_of_which_only_attributes_change_keeps_what_was_written_in_place) {
   CHECK_EQ(m.readPath("pkg/sub/deep.py", later.pid), "Deep");
   CHECK_EQ(m.getattr(m.walk("pkg/sub/deep.py", later.pid)).attr.mtime, 77u);
 }
+
+TEST(who_writes_in_place_without_the_right_to_takes_set_id_bits_away) {
+  for (const bool inTransaction : {false, true}) {
+    for (const bool truncates : {false, true}) {
+      Mounted m;
+      Process installer, writer;
+      REQUIRE(m.begin(1, installer.pid) == 0);
+      fuse_setattr_in mode{};
+      mode.valid = FATTR_MODE, mode.mode = 06775;
+      CHECK_EQ(m.ask(FUSE_SETATTR, m.walk("pkg/__init__.py", installer.pid), bytesOf(mode), installer.pid).error, 0);
+      m.commit(1, 1);
+      if (inTransaction) REQUIRE(m.begin(2, writer.pid) == 0);
+      const uint64_t file = m.walk("pkg/__init__.py", writer.pid);
+      CHECK_EQ(m.getattr(file).attr.mode & 07777, 06775u);
+      // Who has CAP_FSETID, says the kernel with this request, keeps them.
+      CHECK_EQ(m.write(file, "R", writer.pid).error, 0);
+      CHECK_EQ(m.getattr(file).attr.mode & 07777, 06775u);
+      m.dropNotifications();
+      if (truncates) {
+        fuse_setattr_in size{};
+        size.valid = FATTR_SIZE | FATTR_FH | FATTR_KILL_SUIDGID, size.size = 1;
+        CHECK_EQ(m.ask(FUSE_SETATTR, file, bytesOf(size), writer.pid).error, 0);
+      } else {
+        fuse_write_in in{};
+        in.size = 1;
+        in.write_flags = FUSE_WRITE_KILL_SUIDGID;
+        CHECK_EQ(m.ask(FUSE_WRITE, file, bytesOf(in, "w"s), writer.pid).error, 0);
+      }
+      CHECK_EQ(m.getattr(file).attr.mode & 07777, 0775u);
+      const auto told = m.kernel.waitNotification();
+      REQUIRE(told.has_value());
+      CHECK_EQ(told->error, kNotifyInvalInode);
+      CHECK_EQ(told->as<fuse_notify_inval_inode_out>().ino, file);
+    }
+  }
+}

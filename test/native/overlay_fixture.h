@@ -310,13 +310,13 @@ inline int writeAt(Store& store, Transaction& tree, uint64_t ino, uint64_t offse
       static_cast<ssize_t>(bytes.size())) {
     return EIO;
   }
-  return tree.written(ino, offset + bytes.size(), false).error;
+  return tree.written(ino, offset + bytes.size());
 }
 inline int resizeTo(Store& store, Transaction& tree, uint64_t ino, uint64_t size) {
   sys::UniqueFd fd;
   if (const int e = ownBodyOf(store, tree, ino, size, fd)) return e;
   if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) return errno;
-  return tree.truncated(ino, size, false).error;
+  return tree.truncated(ino, size);
 }
 inline std::string contentOf(Store& store, Transaction& tree, uint64_t ino) {
   const auto place = tree.bodyPlace(ino);

@@ -180,6 +180,60 @@ TEST(commit_and_pins) {
   CHECK_EQ(m.readPath("version", newReader.pid), "0");
 }
 
+// A whole environment is mounted over: Python lists its site-packages, never the root.
+TEST(who_lists_site_packages_keeps_its_generation) {
+  Mounted m;
+  Process installer, early, late, fresh, other;
+  const auto make = [&](uint64_t parent, const char* name) {
+    const Reply made = m.mkdir(parent, name, installer.pid);
+    CHECK_EQ(made.error, 0);
+    return made.as<fuse_entry_out>().nodeid;
+  };
+  const auto put = [&](uint64_t directory, const char* text) {
+    const Reply made = m.create(directory, text, installer.pid);
+    CHECK_EQ(m.write(made.as<fuse_entry_out>().nodeid, text, installer.pid).error, 0);
+  };
+  const auto pinOf = [&](const Process& process) {
+    for (const auto& pin : m.overlay->pins()) {
+      if (pin.pid == process.pid) return static_cast<int>(pin.generation);
+    }
+    return -1;
+  };
+  CHECK_EQ(m.begin(1, installer.pid), 0);
+  const uint64_t lib = make(kRootIno, "lib");
+  put(make(lib, "site-packages"), "one");
+  make(lib, "other");
+  m.commit(1, 1);
+  const uint64_t first = m.walk("lib/site-packages", early.pid);
+  m.opendir(first, early.pid);
+  m.opendir(m.walk("lib/other", other.pid), other.pid);
+  CHECK_EQ(pinOf(early), 1);
+  CHECK_EQ(pinOf(other), -1);
+
+  CHECK_EQ(m.begin(2, installer.pid), 0);
+  put(m.walk("lib/site-packages", installer.pid), "two");
+  m.commit(2, 2);
+  CHECK(m.walk("lib/site-packages/two", early.pid) == 0);
+  CHECK(m.walk("lib/site-packages/two", fresh.pid) != 0);
+  const uint64_t second = m.walk("lib/site-packages", fresh.pid);
+  CHECK(second != first);
+  m.opendir(second, fresh.pid);
+  CHECK_EQ(pinOf(fresh), 2);
+  early.end();
+  for (int i = 0; i < 50 && m.lookup(kRootIno, "lib", fresh.pid).entry_valid != kForever; ++i) {
+    std::this_thread::sleep_for(100ms);
+  }
+  CHECK_EQ(m.lookup(kRootIno, "lib", fresh.pid).entry_valid, kForever);
+  // It had walked there before HEAD moved; the kernel has what HEAD has cached for everybody.
+  m.dropNotifications();
+  m.opendir(first, late.pid);
+  m.checkRefreshed();
+  CHECK_EQ(pinOf(late), 1);
+  CHECK_EQ(m.walk("lib/site-packages", late.pid), first);
+  CHECK_EQ(m.lookup(kRootIno, "lib", fresh.pid).entry_valid, 0u);
+  CHECK_EQ(m.walk("lib/site-packages", fresh.pid), second);
+}
+
 TEST(one_listing_shows_one_generation) {
   Mounted m;
   Process installer;
