@@ -313,7 +313,7 @@ int LiveLayer::adopt(const Committed& file, const Transaction::CopyBody& copy) {
   Record r;
   r.type = RecordType::kOwnBody;
   r.ino = e.ino;
-  r.mode = e.mode, r.uid = e.uid, r.gid = e.gid;
+  r.mode = attributesOf(file).mode, r.uid = e.uid, r.gid = e.gid;
   r.timeNs = e.mtimeNs;
   if (const int error = commit(r)) return error;
   NodeAttributes& a = nodes_.at(e.ino).attributes;

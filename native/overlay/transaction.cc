@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "fuse/protocol.h"
+#include "overlay/acl.h"
 #include "sys/clock.h"
 
 namespace siteswap::overlay {
@@ -22,7 +23,8 @@ uint64_t blocksOf(uint64_t sizeBytes) {
 
 NodeAttributes attributesOf(const Committed& node) {
   const Entry& e = node.entry();
-  return {e.ino, e.size, e.blocks, e.atimeNs, e.mtimeNs, e.ctimeNs, e.mode, e.nlink, e.uid, e.gid, e.rdev};
+  const uint32_t mode = modeWithAcl(e.mode, node.manifest->xattrs(e));
+  return {e.ino, e.size, e.blocks, e.atimeNs, e.mtimeNs, e.ctimeNs, mode, e.nlink, e.uid, e.gid, e.rdev};
 }
 
 Transaction::Transaction(Options options) : options_(std::move(options)), lastMutationNs_(sys::monotonicNs()) {
@@ -131,8 +133,11 @@ uint64_t Transaction::bodyBlocks(const Node& n) const {
 
 NodeAttributes Transaction::attributes(const Node& n) const {
   const bool fromBase = n.base && !n.ownBody;
+  const uint32_t mode = n.xattrs ? modeWithAcl(n.mode, encodeXattrs(*n.xattrs))
+                        : n.base ? modeWithAcl(n.mode, n.base.manifest->xattrs(n.base.entry()))
+                                 : n.mode;
   return {n.ino,     n.size, fromBase ? n.base.entry().blocks : bodyBlocks(n), n.atimeNs, n.mtimeNs,
-          n.ctimeNs, n.mode, n.nlink + (n.ownBody ? 0 : n.externalLinks),      n.uid,     n.gid,
+          n.ctimeNs, mode,   n.nlink + (n.ownBody ? 0 : n.externalLinks),      n.uid,     n.gid,
           n.rdev};
 }
 

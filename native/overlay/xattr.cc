@@ -20,17 +20,39 @@ std::string encodeXattrs(const Xattrs& xattrs) {
   return blob;
 }
 
-Xattrs decodeXattrs(std::string_view blob) {
-  Xattrs xattrs;
+namespace {
+
+// Calls `each(name, value)` until it returns false.
+template <class Each>
+void forEachXattr(std::string_view blob, Each each) {
   while (blob.size() >= 5) {
     const size_t nameLen = static_cast<unsigned char>(blob[0]);
     uint32_t valueLen;
     std::memcpy(&valueLen, blob.data() + 1, sizeof valueLen);
     if (blob.size() - 5 < nameLen + valueLen) break;
-    xattrs.emplace(blob.substr(5, nameLen), blob.substr(5 + nameLen, valueLen));
+    if (!each(blob.substr(5, nameLen), blob.substr(5 + nameLen, valueLen))) break;
     blob.remove_prefix(5 + nameLen + valueLen);
   }
+}
+
+}  // namespace
+
+Xattrs decodeXattrs(std::string_view blob) {
+  Xattrs xattrs;
+  forEachXattr(blob, [&](std::string_view name, std::string_view value) {
+    xattrs.emplace(name, value);
+    return true;
+  });
   return xattrs;
+}
+
+std::optional<std::string_view> findXattr(std::string_view blob, std::string_view name) {
+  std::optional<std::string_view> found;
+  forEachXattr(blob, [&](std::string_view each, std::string_view value) {
+    if (each == name) found = value;
+    return !found;
+  });
+  return found;
 }
 
 Xattrs readXattrs(const std::string& procPath) {
