@@ -14,6 +14,7 @@ import { warn } from './output.js';
 import { ask } from './target.js';
 
 const POLL_MS = 20;
+const SEE_LOG = 'See server.log in the store.';
 const SERVER_DEAD: readonly string[] = ['SERVER_SILENT', 'NOT_MOUNTED'];
 
 export interface EndOptions {
@@ -44,9 +45,12 @@ export async function endMount(mount: SiteswapMount, options: EndOptions): Promi
 
 async function finish(mount: SiteswapMount, options: EndOptions): Promise<void> {
   const { mountpoint, store } = mount;
-  await poll(() => !isMounted(mount), `${mountpoint} is still mounted`);
+  if (!(await holdsWithin(() => !isMounted(mount), UNMOUNT_TIMEOUT_MS))) {
+    throw new SiteswapError('TIMED_OUT', `${mountpoint} is still mounted`, SEE_LOG);
+  }
   // Detached, it is served until the last of its files is closed.
-  if (!options.lazy) await poll(() => isStoreFree(store), `the daemon of ${mountpoint} has not ended`);
+  if (options.lazy || (await becomesFree(store, UNMOUNT_TIMEOUT_MS))) return;
+  throw new SiteswapError('TIMED_OUT', `the daemon of ${mountpoint} has not ended`, SEE_LOG);
 }
 
 /** For a mount whose server is dead or hangs. */
@@ -84,14 +88,16 @@ export function withLock(store: string, work: () => void): boolean {
   return true;
 }
 
-function isStoreFree(store: string): boolean {
-  return withLock(store, () => {});
+/** Whether the daemon lets go of the store within the time: after a lazy unmount it may still have to serve. */
+export function becomesFree(store: string, ms: number): Promise<boolean> {
+  return holdsWithin(() => withLock(store, () => {}), ms);
 }
 
-async function poll(done: () => boolean, otherwise: string): Promise<void> {
-  const deadline = Date.now() + UNMOUNT_TIMEOUT_MS;
+async function holdsWithin(done: () => boolean, ms: number): Promise<boolean> {
+  const deadline = Date.now() + ms;
   while (!done()) {
-    if (Date.now() > deadline) throw new SiteswapError('TIMED_OUT', otherwise, 'See server.log in the store.');
+    if (Date.now() > deadline) return false;
     await sleep(POLL_MS);
   }
+  return true;
 }

@@ -200,11 +200,16 @@ test('unmount: in use: names who; --lazy lets him finish', needsFuse, async (t) 
   await once(user.stdout, 'data');
   await site.fails(['unmount', site.dir], 12, new RegExp(`is in use by sh \\(${user.pid}, cwd\\)`));
   assert.ok(site.isMounted);
-  await site.must('unmount', '--lazy', site.dir);
+  const { code, stderr } = await site.try(['unmount', '--lazy', '--purge', site.dir]);
+  assert.equal(code, 10);
+  assert.match(stderr, /^unmounted .*\nerror: .* is in use: not deleted\nhint: .*unmount --purge/);
   assert.ok(!site.isMounted);
   user.stdin.end('\n');
   assert.equal(await text(user.stdout), '1\n');
   await site.untilNoDaemon();
+  await site.must('mount', site.dir);
+  await site.must('unmount', '--lazy', '--purge', site.dir);
+  assert.ok(!existsSync(site.store));
 });
 
 test('--store: elsewhere; unmount finds it, log and --purge are told it', needsFuse, async (t) => {

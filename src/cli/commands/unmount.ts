@@ -8,9 +8,12 @@ import type { Command } from 'commander';
 import type { SiteswapMount } from '../../daemon/mountinfo.js';
 import { StoreLayout } from '../../store/layout.js';
 import { SiteswapError } from '../../util/errors.js';
-import { endMount, withLock, type EndOptions } from '../end-mount.js';
+import { becomesFree, endMount, withLock, type EndOptions } from '../end-mount.js';
 import { tell } from '../output.js';
 import { isStore, mounted, mountOrStore } from '../target.js';
+
+/** How long --lazy --purge waits for a daemon that may have nobody left to serve. */
+const LAZY_PURGE_MS = 5_000;
 
 interface Options extends EndOptions {
   purge?: true;
@@ -40,14 +43,20 @@ export function addUnmount(program: Command): void {
 async function unmount(mount: SiteswapMount, options: Options): Promise<void> {
   await endMount(mount, options);
   tell(`unmounted ${mount.mountpoint}`);
-  if (options.purge) purge(mount.store);
+  if (!options.purge) return;
+  if (options.lazy) await becomesFree(mount.store, LAZY_PURGE_MS);
+  purge(mount.store);
 }
 
 /** Where the store is was told by the mount table, and anybody can have mounted: only what looks like one is deleted. */
 function purge(store: string): void {
   if (!isStore(store)) throw new SiteswapError('NOT_MOUNTED', `${store} is no siteswap store: not deleted`);
   if (!withLock(store, () => deleteStore(new StoreLayout(store)))) {
-    throw new SiteswapError('STORE_IN_USE', `the store ${store} is in use: not deleted`, `Delete it when it is free.`);
+    throw new SiteswapError(
+      'STORE_IN_USE',
+      `the store ${store} is in use: not deleted`,
+      'When it is free: siteswap unmount --purge.',
+    );
   }
   tell(`deleted the store ${store}`);
 }
