@@ -4,22 +4,23 @@
 #include <linux/posix_acl_xattr.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstring>
-
-#include "overlay/xattr.h"
 
 namespace siteswap::overlay {
 
 namespace {
 
-constexpr std::string_view kAccess = "system.posix_acl_access";
+constexpr char kAccess[] = "system.posix_acl_access";
 
 }  // namespace
 
 uint32_t modeUnderAcl(uint32_t mode, std::string_view acl) {
+  if (S_ISLNK(mode)) return mode;
   posix_acl_xattr_header header{};
-  if (acl.size() >= sizeof header) std::memcpy(&header, acl.data(), sizeof header);
-  acl.remove_prefix(acl.size() < sizeof header ? acl.size() : sizeof header);
+  const size_t headerBytes = std::min(acl.size(), sizeof header);
+  std::memcpy(&header, acl.data(), headerBytes);
+  acl.remove_prefix(headerBytes);
   const uint32_t mask = (mode & S_IRWXG) >> 3;
   uint32_t group = 0, other = 0, namedUsers = 07, named = 07;
   bool isSound = header.a_version == POSIX_ACL_XATTR_VERSION && acl.size() % sizeof(posix_acl_xattr_entry) == 0;
@@ -54,8 +55,12 @@ uint32_t modeUnderAcl(uint32_t mode, std::string_view acl) {
   return (mode & ~static_cast<uint32_t>(S_IRWXG | S_IRWXO)) | group << 3 | other;
 }
 
+uint32_t modeWithAcl(uint32_t mode, const Xattrs& xattrs) {
+  const auto acl = xattrs.find(kAccess);
+  return acl != xattrs.end() ? modeUnderAcl(mode, acl->second) : mode;
+}
+
 uint32_t modeWithAcl(uint32_t mode, std::string_view xattrs) {
-  if (xattrs.empty() || S_ISLNK(mode)) return mode;
   const auto acl = findXattr(xattrs, kAccess);
   return acl ? modeUnderAcl(mode, *acl) : mode;
 }

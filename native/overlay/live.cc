@@ -301,10 +301,10 @@ Transaction::Result LiveLayer::setAttributes(uint64_t ino, const AttributeChange
 
 int LiveLayer::adopt(const Committed& file, const Transaction::CopyBody& copy) {
   std::lock_guard adoptLock(adoptMutex_);
-  const Entry& e = file.entry();
-  if (has(e.ino)) return 0;
-  const std::string name = Transaction::bodyName(e.ino), temporary = name + ".tmp";
-  if (const int error = copy(bodies_.get(), temporary, file, e.size)) {
+  const NodeAttributes of = attributesOf(file);
+  if (has(of.ino)) return 0;
+  const std::string name = Transaction::bodyName(of.ino), temporary = name + ".tmp";
+  if (const int error = copy(bodies_.get(), temporary, file, of.size)) {
     ::unlinkat(bodies_.get(), temporary.c_str(), 0);
     return error;
   }
@@ -312,12 +312,11 @@ int LiveLayer::adopt(const Committed& file, const Transaction::CopyBody& copy) {
   if (::renameat(bodies_.get(), temporary.c_str(), bodies_.get(), name.c_str()) != 0) return errno;
   Record r;
   r.type = RecordType::kOwnBody;
-  r.ino = e.ino;
-  r.mode = attributesOf(file).mode, r.uid = e.uid, r.gid = e.gid;
-  r.timeNs = e.mtimeNs;
+  r.ino = of.ino;
+  r.mode = of.mode, r.uid = of.uid, r.gid = of.gid;
+  r.timeNs = of.mtimeNs;
   if (const int error = commit(r)) return error;
-  NodeAttributes& a = nodes_.at(e.ino).attributes;
-  a = attributesOf(file);
+  nodes_.at(of.ino).attributes = of;
   return 0;
 }
 

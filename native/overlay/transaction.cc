@@ -133,7 +133,7 @@ uint64_t Transaction::bodyBlocks(const Node& n) const {
 
 NodeAttributes Transaction::attributes(const Node& n) const {
   const bool fromBase = n.base && !n.ownBody;
-  const uint32_t mode = n.xattrs ? modeWithAcl(n.mode, encodeXattrs(*n.xattrs))
+  const uint32_t mode = n.xattrs ? modeWithAcl(n.mode, *n.xattrs)
                         : n.base ? modeWithAcl(n.mode, n.base.manifest->xattrs(n.base.entry()))
                                  : n.mode;
   return {n.ino,     n.size, fromBase ? n.base.entry().blocks : bodyBlocks(n), n.atimeNs, n.mtimeNs,
