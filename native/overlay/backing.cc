@@ -122,6 +122,12 @@ int readBytes(int fd, char* into, size_t sizeBytes, uint64_t offset, ReadFlags h
   return 0;
 }
 
+int Source::read(char* into, size_t sizeBytes, uint64_t offset, bool cachedOnly, size_t& done) const {
+  const bool once = isCommitted && size >= kCacheOnceBytes;
+  const int failed = readBytes(fd->get(), into, sizeBytes, offset, {.cachedOnly = cachedOnly, .once = once}, done);
+  return failed == 0 && isCommitted && done < sizeBytes ? EIO : failed;
+}
+
 int copyBytes(int from, int to, uint64_t bytes) {
   loff_t in = 0, out = 0;
   while (bytes > 0) {

@@ -51,6 +51,19 @@ struct ReadFlags {
 // Adds to what is in the buffer already, `done` bytes of it. 0 (also at the end of the file), or an errno.
 int readBytes(int fd, char* into, size_t sizeBytes, uint64_t offset, ReadFlags how, size_t& done);
 
+// Where a file's bytes come from.
+struct Source {
+  int error = 0;
+  FdPtr fd;  // null without error: empty
+  uint64_t size = 0;
+  // The bytes of a generation: there are `size` of them for ever.
+  bool isCommitted = false;
+
+  // As readBytes(), of what lies within `size`. EIO where somebody has cut committed bytes behind our back: the kernel
+  // would take what is missing for zeros. (A file that can change may have got shorter meanwhile.)
+  int read(char* into, size_t sizeBytes, uint64_t offset, bool cachedOnly, size_t& done) const;
+};
+
 // Copies the first `bytes` of one file to another (both at offset 0), by reflink or in the kernel where possible. EIO
 // when there are fewer.
 int copyBytes(int from, int to, uint64_t bytes);

@@ -297,7 +297,7 @@ int Overlay::pathRead(const ViewName& view, const std::string& path, std::string
   out.resize(source.fd ? source.size : 0);
   if (out.empty()) return 0;
   size_t done = 0;
-  const int error = readBytes(source.fd->get(), out.data(), out.size(), 0, {}, done);
+  const int error = source.read(out.data(), out.size(), 0, false, done);
   return error == 0 && done < out.size() ? EIO : error;
 }
 

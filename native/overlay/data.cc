@@ -24,7 +24,7 @@ char* readBuffer(size_t sizeBytes) {
 
 }  // namespace
 
-Overlay::Source Overlay::openForReading(const Target& target, bool cachedOnly) {
+Source Overlay::openForReading(const Target& target, bool cachedOnly) {
   Source source;
   Committed committed = target.committed;
   if (target.kind == Target::kTransaction) {
@@ -60,6 +60,7 @@ Overlay::Source Overlay::openForReading(const Target& target, bool cachedOnly) {
     source.error = target.kind == Target::kRoot ? EISDIR : ESTALE;
     return source;
   }
+  source.isCommitted = true;
   source.fd = backing_.openCommitted(committed, cachedOnly, source.error);
   return source;
 }
@@ -70,7 +71,7 @@ std::optional<ReadAhead::Range> Overlay::rangeAhead(const fuse::Request& request
   const Entry& e = target.committed.entry();
   const auto& arg = request.arg<fuse_read_in>();
   if (!S_ISREG(e.mode) || e.size < ReadAhead::kLeastBytes || arg.offset >= e.size) return std::nullopt;
-  return ReadAhead::Range{e.ino, e.size, arg.offset, std::min<uint64_t>(arg.size, e.size - arg.offset)};
+  return ReadAhead::Range{e.ino, arg.offset, std::min<uint64_t>(arg.size, e.size - arg.offset)};
 }
 
 void Overlay::read(fuse::RequestPtr request) {
@@ -91,14 +92,10 @@ void Overlay::read(fuse::RequestPtr request) {
     // Between the rounds a file of a transaction may get longer, or shorter.
     const size_t wanted = std::min<uint64_t>(arg.size, source.size - arg.offset);
     done = std::min(done, wanted);
-    const bool once = target.kind == Target::kCommitted && source.size >= kCacheOnceBytes;
-    const int error =
-        readBytes(source.fd->get(), buffer, wanted, arg.offset, {.cachedOnly = cachedOnly, .once = once}, done);
-    if (range && cachedOnly) readAhead_.note(*range, source.fd, done < wanted);
+    const int error = source.read(buffer, wanted, arg.offset, cachedOnly, done);
+    if (range && cachedOnly) readAhead_.note(*range, source, done < wanted);
     if (cachedOnly && done < wanted) continue;
     if (error != 0) return request->replyError(error);
-    // Somebody has cut it behind our back: the kernel would take what is missing for zeros.
-    if (target.kind == Target::kCommitted && done < wanted) return request->replyError(EIO);
     return request->replyData(buffer, done);
   }
 }
@@ -239,6 +236,7 @@ void Overlay::copyFileRange(fuse::RequestPtr request) {
   const ssize_t n = ::copy_file_range(source.fd->get(), &in, fd->get(), &to, wanted, 0);
   // The kernel then copies with reads and writes.
   if (n < 0) return request->replyError(errno == EXDEV ? EOPNOTSUPP : errno);
+  if (n == 0 && wanted > 0 && source.isCommitted) return request->replyError(EIO);  // cut, as in Source::read()
   if (n > 0) {
     if (const int e = noteWritten(change, arg.off_out + static_cast<uint64_t>(n), true)) return request->replyError(e);
   }

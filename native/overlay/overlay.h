@@ -384,11 +384,6 @@ class Overlay : public fuse::Operations {
   int copyBody(int bodiesFd, const std::string& temporary, const Committed& base, uint64_t keep);
 
   // data.cc
-  struct Source {
-    int error = 0;
-    FdPtr fd;  // null without error: empty
-    uint64_t size = 0;
-  };
   Source openForReading(const Target& target, bool cachedOnly);
   std::optional<ReadAhead::Range> rangeAhead(const fuse::Request& request, const Target& target) const;
   // The body that a change writes to, with at least the first `keepBytes` of the file in it.

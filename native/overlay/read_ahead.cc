@@ -10,10 +10,7 @@
 namespace siteswap::overlay {
 
 void ReadAhead::Window::answer(const Waiter& waiter) const {
-  const size_t from = waiter.range.offset - begin;
-  // Somebody has cut the file behind our back: the kernel would take what is missing for zeros.
-  if (from + waiter.range.sizeBytes > filledBytes) return waiter.request->replyError(EIO);
-  waiter.request->replyData(bytes.get() + from, waiter.range.sizeBytes);
+  waiter.request->replyData(bytes.get() + (waiter.range.offset - begin), waiter.range.sizeBytes);
 }
 
 ReadAhead::Run* ReadAhead::find(const Range& range, WindowPtr& window) {
@@ -32,7 +29,6 @@ ReadAhead::Run* ReadAhead::find(const Range& range, WindowPtr& window) {
 ReadAhead::Run& ReadAhead::begin(const Range& range) {
   Run& run = runs_.emplace_front();
   run.ino = range.ino;
-  run.fileBytes = range.fileBytes;
   forgetOldest(false);
   return run;
 }
@@ -62,7 +58,7 @@ bool ReadAhead::answer(fuse::RequestPtr& request, const Range& range) {
   return true;
 }
 
-void ReadAhead::note(const Range& range, const FdPtr& fd, bool waits) {
+void ReadAhead::note(const Range& range, const Source& source, bool waits) {
   std::lock_guard lock(mutex_);
   WindowPtr window;
   Run* const known = find(range, window);
@@ -70,7 +66,7 @@ void ReadAhead::note(const Range& range, const FdPtr& fd, bool waits) {
   run.bytes += range.sizeBytes;
   run.next = range.offset + range.sizeBytes;
   if (!waits || run.bytes <= kRunBytes) return;
-  run.fd = fd;
+  run.source = source;
   run.windows.clear();
   moveWindows(run, run.next);
   forgetOldest(true);
@@ -82,17 +78,17 @@ void ReadAhead::moveWindows(Run& run, uint64_t from) {
   run.next = from;
   std::erase_if(run.windows, [&](const WindowPtr& window) { return window->end <= from; });
   uint64_t ahead = run.windows.empty() ? from : run.windows.back()->end;
-  while (run.windows.size() < kWindows && ahead < run.fileBytes) {
+  while (run.windows.size() < kWindows && ahead < run.source.size) {
     auto window = std::make_shared<Window>();
     window->begin = ahead;
-    window->end = ahead = std::min(ahead + kWindowBytes, run.fileBytes);
-    if (!post_([this, window, fd = run.fd, size = run.fileBytes] { fill(window, fd->get(), size); })) break;
+    window->end = ahead = std::min(ahead + kWindowBytes, run.source.size);
+    if (!post_([this, window, source = run.source] { fill(window, source); })) break;
     run.windows.push_back(std::move(window));
   }
-  if (run.windows.empty()) run.fd = nullptr;
+  if (run.windows.empty()) run.source = {};
 }
 
-void ReadAhead::fill(const WindowPtr& wanted, int fd, uint64_t fileBytes) {
+void ReadAhead::fill(const WindowPtr& wanted, const Source& source) {
   {
     std::lock_guard lock(mutex_);
     // Its run went elsewhere or was forgotten, and nobody waits: only who has this filled still holds it.
@@ -102,15 +98,12 @@ void ReadAhead::fill(const WindowPtr& wanted, int fd, uint64_t fileBytes) {
   const size_t sizeBytes = window.end - window.begin;
   std::unique_ptr<char[]> bytes(new (std::nothrow) char[sizeBytes]);
   size_t done = 0;
-  const int error =
-      bytes ? readBytes(fd, bytes.get(), sizeBytes, window.begin, {.once = fileBytes >= kCacheOnceBytes}, done)
-            : ENOMEM;
+  const int error = bytes ? source.read(bytes.get(), sizeBytes, window.begin, false, done) : ENOMEM;
   std::vector<Waiter> waiters;
   {
     std::lock_guard lock(mutex_);
     if (error != 0) window.end = window.begin + done;
     window.bytes = std::move(bytes);
-    window.filledBytes = done;
     window.isFilled = true;
     waiters.swap(window.waiters);
   }

@@ -31,7 +31,7 @@ class ReadAhead {
   static constexpr size_t kRuns = 4;     // the latest ones with windows, and as many that are none yet
 
   struct Range {
-    uint64_t ino, fileBytes, offset;
+    uint64_t ino, offset;
     size_t sizeBytes;  // of it; ends within the file
   };
   // Runs it on another thread, soon. False: never.
@@ -43,7 +43,7 @@ class ReadAhead {
   // dispatched again, and will find no window.)
   bool answer(fuse::RequestPtr& request, const Range& range);
   // In the order of the requests: this one is answered otherwise, and `waits` for the disk or not.
-  void note(const Range& range, const FdPtr& fd, bool waits);
+  void note(const Range& range, const Source& source, bool waits);
 
  private:
   struct Waiter {
@@ -53,7 +53,6 @@ class ReadAhead {
   struct Window {
     uint64_t begin, end;  // once filled: without what could not be read
     bool isFilled = false;
-    size_t filledBytes = 0;
     std::unique_ptr<char[]> bytes;
     std::vector<Waiter> waiters;  // until it is filled
 
@@ -62,10 +61,10 @@ class ReadAhead {
   };
   using WindowPtr = std::shared_ptr<Window>;
   struct Run {
-    uint64_t ino = 0, fileBytes = 0;
+    uint64_t ino = 0;
     uint64_t next = 0;             // where its latest request ended
     uint64_t bytes = 0;            // in sequence until there
-    FdPtr fd;                      // with windows only
+    Source source;                 // with windows only
     std::list<WindowPtr> windows;  // one behind the other
   };
 
@@ -74,7 +73,7 @@ class ReadAhead {
   Run& begin(const Range& range);                    // mutex_
   void forgetOldest(bool withWindows);               // mutex_
   void moveWindows(Run& run, uint64_t from);         // mutex_
-  void fill(const WindowPtr& window, int fd, uint64_t fileBytes);
+  void fill(const WindowPtr& window, const Source& source);
 
   const Post post_;
   std::mutex mutex_;     // leaf, but for what `post` locks
