@@ -47,8 +47,9 @@ class Operations {
   virtual void lseek(RequestPtr request) = 0;
   virtual void copyFileRange(RequestPtr request) = 0;
 
-  // A caller that waits for `unique` got a signal. Answer that request EINTR if it is parked; otherwise nothing.
-  virtual void interrupt(uint64_t unique) = 0;
+  // A caller that waits for `unique` of this session got a signal. Answer that request EINTR if it is parked; otherwise
+  // nothing. (Two sessions' numbers may be the same.)
+  virtual void interrupt(Session& session, uint64_t unique) = 0;
 };
 
 }  // namespace siteswap::fuse

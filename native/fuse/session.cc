@@ -184,7 +184,7 @@ bool Session::State::handleOwn(std::span<const std::byte> wire, const OpcodeRow&
     case FUSE_INTERRUPT: {
       fuse_interrupt_in in;
       std::memcpy(&in, wire.data() + sizeof(fuse_in_header), sizeof in);
-      if (initialised) operations.interrupt(in.unique);
+      if (initialised) operations.interrupt(session, in.unique);
       return true;
     }
     default:  // FUSE_DESTROY

@@ -383,14 +383,15 @@ Overlay::Belonging Overlay::findMembership(fuse::Request& request, const process
   return found;
 }
 
-bool Overlay::wasInterrupted(uint64_t unique) {
-  return std::find(interrupted_.begin(), interrupted_.end(), unique) != interrupted_.end();
+bool Overlay::wasInterrupted(const fuse::Request& request) {
+  const std::pair<const fuse::Session*, uint64_t> wanted{&request.session(), request.unique()};
+  return std::find(interrupted_.begin(), interrupted_.end(), wanted) != interrupted_.end();
 }
 
 bool Overlay::park(fuse::RequestPtr& request, const TxnPtr& txn) {
   std::lock_guard lock(parkMutex_);
   if (!txn->barrier || shuttingDown_) return false;
-  if (wasInterrupted(request->unique())) {
+  if (wasInterrupted(*request)) {
     request->replyError(EINTR);
     request.reset();
     return true;
@@ -412,16 +413,17 @@ void Overlay::unpark(const TxnPtr& txn) {
   for (auto& request : ready) session_->resubmit(std::move(request));
 }
 
-void Overlay::interrupt(uint64_t unique) {
+void Overlay::interrupt(fuse::Session& session, uint64_t unique) {
+  const auto isMeant = [&](const fuse::Request& r) { return &r.session() == &session && r.unique() == unique; };
   fuse::RequestPtr request;
   {
     std::lock_guard lock(parkMutex_);
     for (Parked& parked : parked_) {
-      if (parked.request->unique() == unique) request = std::move(parked.request);
+      if (isMeant(*parked.request)) request = std::move(parked.request);
     }
     std::erase_if(parked_, [](const Parked& parked) { return parked.request == nullptr; });
     for (auto at = deciding_.begin(); !request && at != deciding_.end(); ++at) {
-      if (at->second->unique() != unique) continue;
+      if (!isMeant(*at->second)) continue;
       request = std::move(at->second);
       deciding_.erase(at);
       break;
@@ -429,7 +431,7 @@ void Overlay::interrupt(uint64_t unique) {
     // Not parked: it may be about to be, on another thread.
     if (!request) {
       if (interrupted_.size() == kMostInterrupted) interrupted_.erase(interrupted_.begin());
-      interrupted_.push_back(unique);
+      interrupted_.emplace_back(&session, unique);
     }
   }
   if (request) request->replyError(EINTR);

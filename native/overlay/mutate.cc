@@ -33,7 +33,7 @@ void Overlay::askPolicy(fuse::RequestPtr request, const std::string& path) {
   writer.path = path;
   {
     std::lock_guard lock(parkMutex_);
-    if (shuttingDown_ || wasInterrupted(request->unique())) return request->replyError(EINTR);
+    if (shuttingDown_ || wasInterrupted(*request)) return request->replyError(EINTR);
     writer.request = nextDecision_++;
     deciding_[writer.request] = std::move(request);
   }

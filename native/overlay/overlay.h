@@ -177,7 +177,7 @@ class Overlay : public fuse::Operations {
   void fallocate(fuse::RequestPtr) override;
   void lseek(fuse::RequestPtr) override;
   void copyFileRange(fuse::RequestPtr) override;
-  void interrupt(uint64_t unique) override;
+  void interrupt(fuse::Session& session, uint64_t unique) override;
 
  private:
   // An engine-level transaction: the tree and who works in it.
@@ -338,7 +338,7 @@ class Overlay : public fuse::Operations {
   Belonging findMembership(fuse::Request& request, const process::ProcessPtr& process, const Views& views);
   bool park(fuse::RequestPtr& request, const TxnPtr& txn);
   void unpark(const TxnPtr& txn);
-  bool wasInterrupted(uint64_t unique);  // parkMutex_
+  bool wasInterrupted(const fuse::Request& request);  // parkMutex_
   void processEnded(const process::ProcessPtr& process);
   void setPin(Known& known, std::optional<uint64_t> generation, PinReason reason);  // knownMutex_
   void uncount(uint64_t generation, size_t PinCounts::*kind);                       // knownMutex_
@@ -445,7 +445,7 @@ class Overlay : public fuse::Operations {
   std::vector<Parked> parked_;
   std::map<uint64_t, fuse::RequestPtr> deciding_;
   uint64_t nextDecision_ = 1;
-  std::vector<uint64_t> interrupted_;  // the latest few
+  std::vector<std::pair<const fuse::Session*, uint64_t>> interrupted_;  // the latest few
   bool shuttingDown_ = false;
 
   std::atomic<uint64_t> committedViewEvents_{0};

@@ -437,6 +437,38 @@ TEST(interrupts) {
   CHECK_EQ(m.readPath("version"), "0");
 }
 
+// Each numbers its requests itself.
+TEST(an_interrupt_of_another_session_is_not_for_this_one) {
+  Mounted m;
+  FakeKernel other;
+  SessionOptions options;
+  options.deviceFd = other.deviceFd();
+  options.stopped = [](siteswap::fuse::StopReason, const std::string&) {};
+  Session viewer(options, *m.overlay);
+  viewer.start([](const siteswap::fuse::Negotiated&) {});
+  CHECK_EQ(other.init(45, FakeKernel::kAllFlags).error, 0);
+  Process writer;
+  const uint64_t unique = m.send(FUSE_UNLINK, kRootIno, bytesOf("version\0"s), writer.pid);
+  REQUIRE(m.nextWriter().has_value());
+  fuse_interrupt_in in{};
+  in.unique = unique;
+  other.send(FUSE_INTERRUPT, 0, bytesOf(in), unique | 1);
+  CHECK_EQ(other.ask(FUSE_STATFS, kRootIno, {}).error, 0);
+  CHECK_EQ(m.overlay->parkedCount(), 1u);
+  CHECK(m.isUnanswered(unique));
+  // Nor for the one that will have this number here.
+  in.unique = unique + 2;
+  other.send(FUSE_INTERRUPT, 0, bytesOf(in), in.unique | 1);
+  CHECK_EQ(other.ask(FUSE_STATFS, kRootIno, {}).error, 0);
+  CHECK_EQ(m.send(FUSE_UNLINK, kRootIno, bytesOf("also\0"s), writer.pid), unique + 2);
+  CHECK(m.nextWriter().has_value());
+  CHECK_EQ(m.overlay->parkedCount(), 2u);
+  in.unique = unique;
+  m.kernel.send(FUSE_INTERRUPT, 0, bytesOf(in), unique | 1);
+  const auto ended = m.kernel.wait(unique);
+  CHECK(ended && ended->error == -EINTR);
+}
+
 TEST(shutting_down_answers_what_waits) {
   auto m = std::make_unique<Mounted>();
   Process installer, fresh, writer;

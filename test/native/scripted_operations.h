@@ -60,7 +60,7 @@ class ScriptedOperations : public fuse::Operations {
   SCRIPTED(lseek)
   SCRIPTED(copyFileRange)
 #undef SCRIPTED
-  void interrupt(uint64_t unique) override {
+  void interrupt(fuse::Session&, uint64_t unique) override {
     if (onInterrupt) onInterrupt(unique);
   }
 
