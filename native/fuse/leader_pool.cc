@@ -14,7 +14,9 @@ thread_local const LeaderPool* ledByThisThread = nullptr;
 
 }  // namespace
 
-LeaderPool::LeaderPool(Callbacks callbacks) : callbacks_(std::move(callbacks)) {}
+LeaderPool::LeaderPool(Callbacks callbacks) : callbacks_(std::move(callbacks)) {
+  threads_.reserve(kMaxThreads);  // no thread is lost for want of memory
+}
 
 LeaderPool::~LeaderPool() {
   stop();

@@ -19,7 +19,7 @@ Request::Request(Session& session, const OpcodeRow& row, Packet packet)
 Request::~Request() {
   Session::State& state = *session_.state_;
   if (!answered_ && row_.replies) {
-    state.log("answered EIO, as nobody answered it: " + describe());
+    state.log([&] { return "answered EIO, as nobody answered it: " + describe(); });
     replyError(EIO);
   }
   state.recycle(std::move(packet_));
@@ -33,7 +33,7 @@ const std::byte* Request::fixedArgument(size_t sizeBytes) const {
   // A handler that reads another struct than its row has is our bug; it gets zeros, not bytes from elsewhere.
   alignas(8) static constexpr std::byte kZeros[256] = {};
   if (sizeBytes <= row_.structBytes) return packet_.data() + sizeof(fuse_in_header);
-  session_.state_->log("bug: a handler reads more argument than there is: " + describe());
+  session_.state_->log([&] { return "bug: a handler reads more argument than there is: " + describe(); });
   return kZeros;
 }
 
@@ -53,10 +53,10 @@ std::string Request::describe() const {
 
 bool Request::claimAnswer() {
   if (answered_) {
-    session_.state_->log("bug: answered twice, the second is not sent: " + describe());
+    session_.state_->log([&] { return "bug: answered twice, the second is not sent: " + describe(); });
     return false;
   }
-  if (!row_.replies) session_.state_->log("bug: answered, but no answer is expected: " + describe());
+  if (!row_.replies) session_.state_->log([&] { return "bug: answered, but no answer is expected: " + describe(); });
   answered_ = true;
   return row_.replies;
 }
@@ -67,7 +67,7 @@ void Request::finish(int error, const iovec* parts, int count) {
   const int failure = state.answer(unique(), error, parts, count);
   // The caller was interrupted meanwhile, or the mount is gone: nobody is waiting for this any more.
   if (failure == 0 || failure == ENOENT || failure == ENODEV || failure == ECONNABORTED) return;
-  state.log("the answer was not taken (errno " + std::to_string(failure) + "): " + describe());
+  state.log([&] { return "the answer was not taken (errno " + std::to_string(failure) + "): " + describe(); });
   // Whoever waits must not wait for ever because of a body that the kernel would not have.
   if (error == 0) state.answer(unique(), EIO, nullptr, 0);
 }
@@ -91,7 +91,7 @@ void Request::replyVector(const iovec* parts, int count) {
 
 void Request::replyNone() {
   if (row_.replies) {
-    session_.state_->log("bug: an answer is expected and was withheld: " + describe());
+    session_.state_->log([&] { return "bug: an answer is expected and was withheld: " + describe(); });
     return;  // the destructor answers
   }
   answered_ = true;

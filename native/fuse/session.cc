@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <exception>
+#include <new>
+#include <thread>
 #include <utility>
 
 #include "fuse/init.h"
@@ -21,6 +24,7 @@ constexpr size_t kReadBufferBytes = kMaxTransferBytes + 4096;
 constexpr size_t kCopyLimitBytes = 64 * 1024;
 constexpr size_t kSpareBuffers = 4;
 constexpr int kMostParts = 64;
+constexpr auto kMemoryPause = std::chrono::milliseconds(10);
 
 }  // namespace
 
@@ -52,7 +56,9 @@ Session::State::State(Session& owner, SessionOptions given, Operations& ops)
       operations(ops),
       pool({.step = [this] { return serveOne(); },
             .ended = [this] { ended(); },
-            .log = [this](const std::string& line) { log(line); }}) {}
+            .log = [this](const std::string& line) { log([&] { return line; }); }}) {
+  spareBuffers.reserve(kSpareBuffers);
+}
 
 // One packet into `buffer`: its size, or a negated errno; EINTR means that the pool ends.
 ssize_t Session::State::readPacket() {
@@ -63,7 +69,15 @@ ssize_t Session::State::readPacket() {
       spareBuffers.pop_back();
     }
   }
-  if (buffer.capacity() == 0) buffer = Packet(kReadBufferBytes);
+  while (buffer.capacity() == 0) {
+    try {
+      buffer = Packet(kReadBufferBytes);
+    } catch (const std::bad_alloc&) {
+      // Nobody's request is in our hands yet: they wait in the kernel until there is memory.
+      if (pool.ending()) return -EINTR;
+      std::this_thread::sleep_for(kMemoryPause);
+    }
+  }
   for (;;) {
     pool.enterWait();
     if (pool.ending()) {
@@ -124,12 +138,12 @@ bool Session::State::serveOne() {
     return true;
   }
   if (row == nullptr) {
-    log("opcode " + std::to_string(header.opcode) + " is unknown: answered ENOSYS");
+    log([&] { return "opcode " + std::to_string(header.opcode) + " is unknown: answered ENOSYS"; });
     answer(header.unique, ENOSYS, nullptr, 0);
     return true;
   }
   if (const char* wrong = checkWire(wire, *row); wrong != nullptr) {
-    log(std::string("malformed ") + row->name + " of " + std::to_string(size) + " bytes: " + wrong);
+    log([&] { return std::string("malformed ") + row->name + " of " + std::to_string(size) + " bytes: " + wrong; });
     if (row->opcode == FUSE_INIT && !initialised) {
       answer(header.unique, EIO, nullptr, 0);
       return stopFor(StopReason::kInitFailed, std::string("malformed INIT: ") + wrong);
@@ -147,7 +161,14 @@ bool Session::State::serveOne() {
     answer(header.unique, ENOSYS, nullptr, 0);
     return true;
   }
-  dispatch(std::make_unique<Request>(session, *row, takePacket(wire.size(), *row)), *row);
+  RequestPtr request;
+  try {
+    request = std::make_unique<Request>(session, *row, takePacket(wire.size(), *row));
+  } catch (const std::bad_alloc&) {
+    if (row->replies) answer(header.unique, ENOMEM, nullptr, 0);
+    return true;
+  }
+  dispatch(std::move(request), *row);
   return true;
 }
 
@@ -167,11 +188,11 @@ void Session::State::recycle(Packet packet) {
 }
 
 void Session::State::dispatch(RequestPtr request, const OpcodeRow& row) {
-  if (options.trace) log(request->describe());
+  if (options.trace) log([&] { return request->describe(); });
   try {
     (operations.*row.method)(std::move(request));
   } catch (const std::exception& error) {
-    log(std::string("bug: the handler of ") + row.name + " threw: " + error.what());
+    log([&] { return std::string("bug: the handler of ") + row.name + " threw: " + error.what(); });
   }
 }
 
@@ -184,7 +205,11 @@ bool Session::State::handleOwn(std::span<const std::byte> wire, const OpcodeRow&
     case FUSE_INTERRUPT: {
       fuse_interrupt_in in;
       std::memcpy(&in, wire.data() + sizeof(fuse_in_header), sizeof in);
-      if (initialised) operations.interrupt(session, in.unique);
+      try {
+        if (initialised) operations.interrupt(session, in.unique);
+      } catch (const std::bad_alloc&) {
+        // A signal that is forgotten: the kernel sends another INTERRUPT only for another signal.
+      }
       return true;
     }
     default:  // FUSE_DESTROY
@@ -195,7 +220,7 @@ bool Session::State::handleOwn(std::span<const std::byte> wire, const OpcodeRow&
 
 bool Session::State::initialise(std::span<const std::byte> wire, const fuse_in_header& header) {
   if (initialised) {
-    log("a second INIT: answered EIO");
+    log([] { return "a second INIT: answered EIO"; });
     answer(header.unique, EIO, nullptr, 0);
     return true;
   }
@@ -265,10 +290,6 @@ int Session::State::send(fuse_out_header header, const iovec* parts, int count) 
       return error;
     }
   }
-}
-
-void Session::State::log(const std::string& line) const {
-  if (options.log) options.log(line);
 }
 
 // --- the face ------------------------------------------------------------------------------------------------------

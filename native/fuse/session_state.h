@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <span>
 #include <string>
@@ -59,7 +60,14 @@ struct Session::State {
   int send(fuse_out_header header, const iovec* parts, int count);
 
   void recycle(Packet packet);
-  void log(const std::string& line) const;
+  // A line of the log, made by `text`; left out when there is no memory for it.
+  template <class Text>
+  void log(Text&& text) const noexcept {
+    try {
+      if (options.log) options.log(text());
+    } catch (const std::bad_alloc&) {
+    }
+  }
 };
 
 }  // namespace siteswap::fuse
