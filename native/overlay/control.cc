@@ -178,6 +178,7 @@ int Overlay::publish(uint64_t generation, uint32_t transaction, std::string& err
     return EBADMSG;
   }
   adoptForks();
+  std::vector<uint64_t> directories;
   {
     // The swap. Requests for the root are answered under this lock: those before it with the old tree, those after it
     // with the new one, and what the kernel kept of the old one is void before the first of these is answered.
@@ -190,8 +191,7 @@ int Overlay::publish(uint64_t generation, uint32_t transaction, std::string& err
       txn->tree->setState(TransactionState::kCommitted);
       txn->tree->releaseCommitted([&](uint64_t ino) {
         const auto index = manifest->indexOf(ino);
-        // A directory that keeps its number got a new time: the kernel must not go on with the old one.
-        if (index && S_ISDIR(manifest->entry(*index).mode)) session_->notifyInvalInode(ino, -1, 0);
+        if (index && S_ISDIR(manifest->entry(*index).mode)) directories.push_back(ino);
         return index.has_value();
       });
       closeTxn(txn);
@@ -199,6 +199,12 @@ int Overlay::publish(uint64_t generation, uint32_t transaction, std::string& err
     sweepClosed();
     refreshKernelRoot();
   }
+  // A directory of the transaction that keeps its number got a new time: the kernel must not go on with the old one.
+  // Not under the lock, for which readers wait: these are as many system calls as there are new directories. Who comes
+  // by path brings the new attributes with the LOOKUP, as every name is void by now; who was there before (a cwd or
+  // descriptor of the installer's) sees the time of before the swap for a moment longer. Only the root is everybody's
+  // without a LOOKUP.
+  for (const uint64_t ino : directories) session_->notifyInvalInode(ino, -1, 0);
   if (txn) unpark(txn);
   if (mustSettle()) adoptForks();
   return 0;

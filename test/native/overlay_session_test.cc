@@ -271,6 +271,41 @@ TEST(the_swap_tells_the_kernel_before_its_first_answer) {
   }
 }
 
+// Readers wait for the swap: no more is in it than must be.
+TEST(new_directories_are_told_of_after_the_swap) {
+  Mounted m;
+  Process installer;
+  CHECK_EQ(m.begin(1, installer.pid), 0);
+  std::set<uint64_t> made;
+  uint64_t parent = kRootIno;
+  for (const char* name : {"new", "below", "further"}) {
+    parent = m.mkdir(parent, name, installer.pid).as<fuse_entry_out>().nodeid;
+    made.insert(parent);
+  }
+  m.dropNotifications();
+  m.commit(1, 1);
+  const auto first = m.kernel.waitNotification(), second = m.kernel.waitNotification();
+  REQUIRE(first && second);
+  CHECK_EQ(first->error, kNotifyIncEpoch);
+  CHECK_EQ(second->as<fuse_notify_inval_inode_out>().ino, kRootIno);
+  std::set<uint64_t> told;
+  while (const auto next = m.kernel.waitNotification(0)) {
+    CHECK_EQ(next->error, kNotifyInvalInode);
+    const auto out = next->as<fuse_notify_inval_inode_out>();
+    CHECK(out.off < 0);
+    told.insert(out.ino);
+  }
+  CHECK(told == made);
+  // Their numbers are the generation's now, and who walks there is told what it says.
+  for (const uint64_t directory : made) {
+    const fuse_attr attr = m.getattr(directory).attr;
+    CHECK(attr.mtime != 0 && S_ISDIR(attr.mode));
+  }
+  const fuse_attr walked = m.lookup(kRootIno, "new", installer.pid).attr;
+  CHECK(made.contains(walked.ino));
+  CHECK_EQ(walked.mtimensec, m.getattr(walked.ino).attr.mtimensec);
+}
+
 TEST(a_writer_waits_for_its_decision) {
   Mounted m;
   Process writer;
