@@ -35,16 +35,21 @@ FdPtr Backing::cached(uint64_t ino) {
   return at->second->second;
 }
 
+FdPtr Backing::take(uint64_t ino) {
+  const auto at = byIno_.find(ino);
+  if (at == byIno_.end()) return nullptr;
+  FdPtr fd = std::move(at->second->second);
+  recent_.erase(at->second);
+  byIno_.erase(at);
+  return fd;
+}
+
 FdPtr Backing::keep(uint64_t ino, int raw) {
   FdPtr fd = std::make_shared<const sys::UniqueFd>(raw);
   // Closed without the lock: it may be the last of a file that was removed, and large.
   FdPtr replaced, oldest;
   std::lock_guard lock(mutex_);
-  if (const auto at = byIno_.find(ino); at != byIno_.end()) {
-    replaced = std::move(at->second->second);
-    recent_.erase(at->second);
-    byIno_.erase(at);
-  }
+  replaced = take(ino);
   recent_.emplace_front(ino, fd);
   byIno_[ino] = recent_.begin();
   if (recent_.size() > kMostOpen) {
@@ -103,6 +108,15 @@ FdPtr Backing::openBody(int bodiesFd, uint64_t ino, Body body, int& error) {
     return nullptr;
   }
   return keep(key, raw);
+}
+
+void Backing::removeBody(int bodiesFd, uint64_t ino, bool isLive) {
+  FdPtr open;
+  {
+    std::lock_guard lock(mutex_);
+    open = take(isLive ? ino | kLiveKey : ino);
+  }
+  ::unlinkat(bodiesFd, Transaction::bodyName(ino).c_str(), 0);
 }
 
 int readBytes(int fd, char* into, size_t sizeBytes, uint64_t offset, ReadFlags how, size_t& done) {

@@ -27,11 +27,15 @@ class Backing {
   };
   // A body that can still change, for reading and writing. ENOENT: nothing was written to it yet.
   FdPtr openBody(int bodiesFd, uint64_t ino, Body body, int& error);
+  // Takes a body away that nobody can reach any more, and our descriptor of it: the latter of the two frees its blocks,
+  // which for a large file takes tens of milliseconds.
+  void removeBody(int bodiesFd, uint64_t ino, bool isLive);
   int lowerFd() const { return lowerFd_; }
 
  private:
   FdPtr cached(uint64_t ino);
   FdPtr keep(uint64_t ino, int fd);
+  FdPtr take(uint64_t ino);  // mutex_
   int openLower(const std::string& path, bool cachedOnly);
 
   const int lowerFd_;

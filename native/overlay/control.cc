@@ -32,7 +32,12 @@ std::shared_ptr<Transaction> Overlay::makeTree(const TxnPtr& txn, const std::str
         return manifest != nullptr && index < manifest->size() ? Committed{manifest, index} : Committed{};
       },
       [this](const Committed& of) { return live_.entries(LiveLayer::keyOf(of)); },
-      [this](uint64_t ino, int bodiesFd, const std::string& name) { return live_.copyTo(ino, bodiesFd, name); }});
+      [this](uint64_t ino, int bodiesFd, const std::string& name) { return live_.copyTo(ino, bodiesFd, name); },
+      [this, weak](uint64_t ino) {
+        const TxnPtr owner = weak.lock();
+        if (!owner) return;
+        later_.run([this, owner, ino] { backing_.removeBody(owner->tree->bodiesFd(), ino, false); });
+      }});
 }
 
 int Overlay::beginTransaction(uint32_t id, const std::string& directory, int rootPid, const std::string& token) {

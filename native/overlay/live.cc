@@ -13,10 +13,11 @@
 
 namespace siteswap::overlay {
 
-int LiveLayer::open(const std::string& directory, InoSource* numbers,
-                    const std::function<bool(uint64_t key)>& isAlive) {
+int LiveLayer::open(const std::string& directory, InoSource* numbers, const std::function<bool(uint64_t key)>& isAlive,
+                    std::function<void(uint64_t ino)> removeBody) {
   std::lock_guard lock(mutex_);
   numbers_ = numbers;
+  removeBody_ = std::move(removeBody);
   if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return errno;
   const std::string bodies = directory + "/bodies", journal = directory + "/journal";
   if (::mkdir(bodies.c_str(), 0700) != 0 && errno != EEXIST) return errno;
@@ -101,8 +102,18 @@ void LiveLayer::drop(uint64_t ino) {
       if (siblings->second.empty()) additions_.erase(siblings);
     }
   }
-  if (S_ISREG(at->second.attributes.mode)) ::unlinkat(bodies_.get(), Transaction::bodyName(ino).c_str(), 0);
+  removeBodyOf(at->second);
   nodes_.erase(at);
+}
+
+void LiveLayer::removeBodyOf(const LiveNode& node) {
+  const uint64_t ino = node.attributes.ino;
+  if (!S_ISREG(node.attributes.mode)) return;
+  if (removeBody_) {
+    removeBody_(ino);
+  } else {
+    ::unlinkat(bodies_.get(), Transaction::bodyName(ino).c_str(), 0);
+  }
 }
 
 void LiveLayer::apply(const Record& r) {
@@ -144,7 +155,7 @@ void LiveLayer::apply(const Record& r) {
       if (const auto old = at->second.find(r.name2); old != at->second.end()) {
         const uint64_t replaced = old->second;
         // Not by drop(): it would take the map away under us when this was the only name.
-        ::unlinkat(bodies_.get(), Transaction::bodyName(replaced).c_str(), 0);
+        removeBodyOf(nodes_.at(replaced));
         nodes_.erase(replaced);
       }
       at->second[r.name2] = ino;

@@ -37,7 +37,10 @@ class LiveLayer {
   }
 
   // Opens or makes it. What hangs on something that `isAlive` is false for is dropped. 0 or a positive errno.
-  int open(const std::string& directory, InoSource* numbers, const std::function<bool(uint64_t key)>& isAlive);
+  // `removeBody` takes a body away that nobody can reach any more; called under the lock, so somewhere else. Empty: at
+  // once.
+  int open(const std::string& directory, InoSource* numbers, const std::function<bool(uint64_t key)>& isAlive,
+           std::function<void(uint64_t ino)> removeBody = {});
 
   // Nothing was ever written: the answer to nearly every question, without a lock.
   bool isEmpty() const { return !used_.load(std::memory_order_acquire); }
@@ -75,12 +78,14 @@ class LiveLayer {
   int commit(const Record& record);
   void apply(const Record& record);
   void drop(uint64_t ino);
+  void removeBodyOf(const LiveNode& node);
   int compact(const std::string& directory);
 
   std::mutex adoptMutex_;  // before mutex_: one file is copied at a time
   mutable std::mutex mutex_;
   std::atomic<bool> used_{false};
   InoSource* numbers_ = nullptr;
+  std::function<void(uint64_t ino)> removeBody_;
   uint64_t nextIno_ = 0, endIno_ = 0;
   std::unique_ptr<Journal> journal_;
   sys::UniqueFd bodies_;

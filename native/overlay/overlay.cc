@@ -53,6 +53,7 @@ Overlay::Overlay(OverlayOptions options, OverlayEvents events)
       numbers_(options_.firstIno, options_.inoCount),
       backing_(options_.lowerFd, options_.layersDir),
       readAhead_([this](std::function<void()> work) { return session_->post(std::move(work)); }),
+      later_([this](std::function<void()> work) { return session_ != nullptr && session_->post(std::move(work)); }),
       maxMtimeNs_(options_.maxMtimeNs),
       processes_({options_.disablePidfdInfo, options_.disableExitEvents, events_.log}) {}
 
@@ -63,9 +64,12 @@ std::string Overlay::load() {
   std::string error = loadManifest(options_.generation);
   if (!error.empty()) return error;
   head_ = manifests_.at(options_.generation).get();
-  const int e = live_.open(options_.liveDir, &numbers_, [this](uint64_t key) {
-    return key == LiveLayer::rootKey(head_->generation()) || static_cast<bool>(findCommitted(key));
-  });
+  const int e = live_.open(
+      options_.liveDir, &numbers_,
+      [this](uint64_t key) {
+        return key == LiveLayer::rootKey(head_->generation()) || static_cast<bool>(findCommitted(key));
+      },
+      [this](uint64_t ino) { later_.run([this, ino] { backing_.removeBody(live_.bodiesFd(), ino, true); }); });
   return e == 0 ? "" : options_.liveDir + ": " + std::strerror(e);
 }
 

@@ -28,6 +28,7 @@
 
 #include "fuse/session.h"
 #include "overlay/backing.h"
+#include "overlay/later.h"
 #include "overlay/live.h"
 #include "overlay/merge.h"
 #include "overlay/read_ahead.h"
@@ -409,6 +410,7 @@ class Overlay : public fuse::Operations {
   LiveLayer live_;
   RootListing rootListing_;
   ReadAhead readAhead_;
+  Later later_;
 
   mutable std::shared_mutex viewsMutex_;
   std::map<uint64_t, std::unique_ptr<Manifest>> manifests_;

@@ -477,7 +477,13 @@ void Transaction::applyRename(const Record& r) {
 
 void Transaction::dropIfUnused(Node& node) {
   if (node.nlink != 0 || node.lookups != 0 || node.copying || node.ino == kRootIno || replaying_) return;
-  if (node.isFile() && node.ownBody) ::unlinkat(bodies_.get(), bodyName(node.ino).c_str(), 0);
+  if (node.isFile() && node.ownBody) {
+    if (options_.removeBody) {
+      options_.removeBody(node.ino);
+    } else {
+      ::unlinkat(bodies_.get(), bodyName(node.ino).c_str(), 0);
+    }
+  }
   nodes_.erase(node.ino);
 }
 

@@ -110,6 +110,8 @@ class Transaction {
     // What the live layer has in a directory, and a copy of one file of it as `name`. Empty: nothing.
     std::function<std::vector<LiveEntry>(const Committed& directory)> liveEntries = {};
     std::function<int(uint64_t liveIno, int bodiesFd, const std::string& name)> copyLive = {};
+    // Takes a body away that nobody can reach any more; called under the lock, so somewhere else. Empty: at once.
+    std::function<void(uint64_t ino)> removeBody = {};
   };
   explicit Transaction(Options options);
   Transaction(const Transaction&) = delete;
