@@ -119,6 +119,16 @@ void Backing::removeBody(int bodiesFd, uint64_t ino, bool isLive) {
   ::unlinkat(bodiesFd, Transaction::bodyName(ino).c_str(), 0);
 }
 
+void Backing::closeBodies(const std::function<bool(uint64_t ino)>& isMeant) {
+  std::vector<FdPtr> open;  // closed without the lock
+  std::lock_guard lock(mutex_);
+  std::vector<uint64_t> numbers;
+  for (const auto& [ino, fd] : recent_) {
+    if (isMeant(ino)) numbers.push_back(ino);
+  }
+  for (const uint64_t ino : numbers) open.push_back(take(ino));
+}
+
 int readBytes(int fd, char* into, size_t sizeBytes, uint64_t offset, ReadFlags how, size_t& done) {
   int flags = (how.cachedOnly ? RWF_NOWAIT : 0) | (how.once ? RWF_DONTCACHE : 0);
   while (done < sizeBytes) {

@@ -1,6 +1,7 @@
 // Where bytes are: files of the lower by path, bodies of layers and transactions by number. A small cache of open ones.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -30,6 +31,9 @@ class Backing {
   // Takes a body away that nobody can reach any more, and our descriptor of it: the latter of the two frees its blocks,
   // which for a large file takes tens of milliseconds.
   void removeBody(int bodiesFd, uint64_t ino, bool isLive);
+  // Closes what is open of bodies with these numbers, not of the live layer. (They were removed otherwise: as long as
+  // they are open, their blocks stay in use.)
+  void closeBodies(const std::function<bool(uint64_t ino)>& isMeant);
   int lowerFd() const { return lowerFd_; }
 
  private:

@@ -219,6 +219,7 @@ int Overlay::abortTransaction(uint32_t id) {
   const TxnPtr txn = findTxn(id);
   if (!txn) return ENOENT;
   txn->tree->freeze();
+  const std::set<uint64_t> blocks = blocksOf(txn);
   {
     std::unique_lock lock(viewsMutex_);
     txn->tree->setState(TransactionState::kAborted);
@@ -228,6 +229,8 @@ int Overlay::abortTransaction(uint32_t id) {
     sweepClosed();
     refreshKernelRoot();
   }
+  later_.run(
+      [this, blocks] { backing_.closeBodies([&](uint64_t ino) { return blocks.contains(InoSource::blockOf(ino)); }); });
   unpark(txn);
   return 0;
 }

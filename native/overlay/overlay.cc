@@ -125,6 +125,15 @@ void Overlay::registerBlock(uint64_t block, const TxnPtr& txn) {
   txnOfBlock_[block] = txn;
 }
 
+std::set<uint64_t> Overlay::blocksOf(const TxnPtr& txn) {
+  std::shared_lock lock(blocksMutex_);
+  std::set<uint64_t> blocks;
+  for (const auto& [block, owner] : txnOfBlock_) {
+    if (owner == txn) blocks.insert(block);
+  }
+  return blocks;
+}
+
 Overlay::Target Overlay::resolve(uint64_t nodeid) {
   if (nodeid == kRootIno) return {Target::kRoot, {}, nullptr, kRootIno};
   TxnPtr txn;

@@ -273,6 +273,7 @@ class Overlay : public fuse::Operations {
   bool mayCacheNames(const Transaction& tree) const { return session_->negotiated().epoch && !tree.isTranslated(); }
   Committed findCommitted(uint64_t ino) const;  // viewsMutex_ (or before start)
   void registerBlock(uint64_t block, const TxnPtr& txn);
+  std::set<uint64_t> blocksOf(const TxnPtr& txn);
   bool severalViews() const;                        // viewsMutex_
   bool hasMembers() const;                          // viewsMutex_; of a transaction, or observers
   bool rootNameMayBeCached(std::string_view name);  // viewsMutex_

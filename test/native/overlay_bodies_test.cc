@@ -20,6 +20,15 @@ size_t openWithoutName(const std::string& directory) {
   }
   return count;
 }
+size_t openBelow(const std::string& directory) {
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    count += std::filesystem::read_symlink(entry.path(), gone).string().starts_with(directory + "/") ? 1 : 0;
+  }
+  return count;
+}
+
 template <class Holds>
 bool soon(Holds&& holds) {
   for (int i = 0; i < 5000; ++i) {
@@ -127,4 +136,19 @@ TEST(bodies_are_removed_before_the_session_ends) {
   m->overlay->shutDown();
   m->session->stop();
   CHECK_EQ(filesIn(m->dir / "txn1/bodies"), 0u);
+}
+
+TEST(an_aborted_transaction_has_no_file_open) {
+  Mounted m;
+  Process member;
+  REQUIRE(m.begin(1, member.pid) == 0);
+  for (const char* name : {"one", "two"}) {
+    const uint64_t file = m.create(kRootIno, name, member.pid).as<fuse_entry_out>().nodeid;
+    CHECK_EQ(m.write(file, "bytes", member.pid).error, 0);
+  }
+  CHECK_EQ(m.readPath("version"), "0");
+  CHECK_EQ(openBelow(m.dir / "txn1/bodies"), 2u);
+  CHECK_EQ(m.overlay->abortTransaction(1), 0);
+  CHECK(soon([&] { return openBelow(m.dir / "txn1/bodies") == 0; }));
+  CHECK_EQ(openBelow(m.dir / "lower"), 1u);  // what is not its own
 }
