@@ -67,13 +67,16 @@ bool addDots(Listing& listing, uint64_t offset, uint64_t own, uint64_t parent) {
   return offset >= 2 || listing.add("..", parent, S_IFDIR, 2, {});
 }
 
-// Additions of the live layer come behind all else, in order of their numbers.
-template <class EntryOf>
-void addLive(Listing& listing, const std::vector<LiveLayer::Addition>& additions, uint64_t offset, EntryOf entryOf) {
+// Additions of the live layer come behind all else, in order of their numbers. `gave`: the kernel gets this node.
+template <class EntryOf, class Gave>
+void addLive(Listing& listing, const std::vector<LiveLayer::Addition>& additions, uint64_t offset, EntryOf entryOf,
+             Gave gave) {
   for (const auto& [name, attributes] : additions) {
     const uint64_t own = kLiveOffset + attributes.ino;
     if (own <= offset) continue;
-    if (!listing.add(name, attributes.ino, attributes.mode, own, entryOf(attributes))) break;
+    const fuse_entry_out entry = entryOf(attributes);
+    if (!listing.add(name, attributes.ino, attributes.mode, own, entry)) break;
+    if (entry.nodeid != 0) gave(entry.nodeid);
   }
 }
 
@@ -191,7 +194,8 @@ void Overlay::listCommitted(fuse::Request& request, const Committed& directory, 
       const NodeAttributes a = shown(directory.childAt(position));
       room = listing.add(name, a.ino, a.mode, i + 3, entryOf(a));
     }
-    if (room) addLive(listing, additions, arg.offset, entryOf);
+    const auto gave = [&](uint64_t ino) { live_.addReferences(ino, referencesOf(request)); };
+    if (room) addLive(listing, additions, arg.offset, entryOf, gave);
   }
   listing.reply(request);
 }
@@ -201,8 +205,10 @@ void Overlay::listLive(fuse::Request& request, uint64_t ino, bool plus) {
   Listing listing(arg.size, plus);
   const uint64_t parent = live_.parentOf(ino);
   if (addDots(listing, arg.offset, ino, parent >= LiveLayer::rootKey(0) ? kRootIno : parent)) {
-    addLive(listing, live_.additions(ino), arg.offset,
-            [&](const NodeAttributes& a) { return plus ? entryFor(a, true, true) : fuse_entry_out{}; });
+    addLive(
+        listing, live_.additions(ino), arg.offset,
+        [&](const NodeAttributes& a) { return plus ? entryFor(a, true, true) : fuse_entry_out{}; },
+        [&](uint64_t given) { live_.addReferences(given, referencesOf(request)); });
   }
   listing.reply(request);
 }

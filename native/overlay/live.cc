@@ -27,11 +27,11 @@ int LiveLayer::open(const std::string& directory, InoSource* numbers, const std:
     const int e = Journal().replay(journal, [&](const Record& record) { apply(record); });
     if (e != 0) return e;
   }
-  // What hangs on a directory or file that no generation of today has is out of reach for ever.
+  // What hangs on a directory or file that no generation of today has is out of reach for ever, as is what has no name.
   std::vector<uint64_t> dead;
   for (const auto& [ino, node] : nodes_) {
     const uint64_t anchor = node.key == 0 ? ino : node.key;
-    if (!isAlive(anchor) && !nodes_.contains(node.key)) dead.push_back(ino);
+    if (node.isRemoved || (!isAlive(anchor) && !nodes_.contains(node.key))) dead.push_back(ino);
   }
   for (const uint64_t ino : dead) drop(ino);
   // Directories of ours that went take what was in them along.
@@ -91,17 +91,21 @@ int LiveLayer::commit(const Record& record) {
   return 0;
 }
 
+void LiveLayer::loseName(uint64_t ino) {
+  LiveNode& node = nodes_.at(ino);
+  node.isRemoved = true;
+  node.attributes.nlink = 0;
+  const auto siblings = additions_.find(node.key);
+  if (siblings == additions_.end()) return;
+  const auto name = siblings->second.find(node.name);
+  if (name != siblings->second.end() && name->second == ino) siblings->second.erase(name);
+  if (siblings->second.empty()) additions_.erase(siblings);
+}
+
 void LiveLayer::drop(uint64_t ino) {
   const auto at = nodes_.find(ino);
   if (at == nodes_.end()) return;
-  if (at->second.key != 0) {
-    const auto siblings = additions_.find(at->second.key);
-    if (siblings != additions_.end()) {
-      const auto name = siblings->second.find(at->second.name);
-      if (name != siblings->second.end() && name->second == ino) siblings->second.erase(name);
-      if (siblings->second.empty()) additions_.erase(siblings);
-    }
-  }
+  if (at->second.key != 0) loseName(ino);
   removeBodyOf(at->second);
   nodes_.erase(at);
 }
@@ -142,7 +146,7 @@ void LiveLayer::apply(const Record& r) {
     }
     case RecordType::kUnlink:
       if (const auto at = additions_.find(r.parent); at != additions_.end()) {
-        if (const auto name = at->second.find(r.name); name != at->second.end()) drop(name->second);
+        if (const auto name = at->second.find(r.name); name != at->second.end()) loseName(name->second);
       }
       break;
     case RecordType::kRename: {
@@ -151,13 +155,8 @@ void LiveLayer::apply(const Record& r) {
       const auto from = at->second.find(r.name);
       if (from == at->second.end()) break;
       const uint64_t ino = from->second;
+      if (const auto old = at->second.find(r.name2); old != at->second.end() && old != from) loseName(old->second);
       at->second.erase(from);
-      if (const auto old = at->second.find(r.name2); old != at->second.end()) {
-        const uint64_t replaced = old->second;
-        // Not by drop(): it would take the map away under us when this was the only name.
-        removeBodyOf(nodes_.at(replaced));
-        nodes_.erase(replaced);
-      }
       at->second[r.name2] = ino;
       nodes_.at(ino).name = r.name2;
       break;
@@ -250,6 +249,7 @@ int LiveLayer::copyTo(uint64_t ino, int bodiesFd, const std::string& name) const
 
 Transaction::Result LiveLayer::create(uint64_t key, std::string_view name, uint32_t mode, uint32_t uid, uint32_t gid) {
   std::lock_guard lock(mutex_);
+  if (const auto parent = nodes_.find(key); parent != nodes_.end() && parent->second.isRemoved) return {ENOENT, {}};
   if (const auto at = additions_.find(key); at != additions_.end() && at->second.contains(name)) return {EEXIST, {}};
   Record r;
   r.type = RecordType::kCreate;
@@ -329,6 +329,23 @@ int LiveLayer::adopt(const Committed& file, const Transaction::CopyBody& copy) {
   if (const int error = commit(r)) return error;
   nodes_.at(of.ino).attributes = of;
   return 0;
+}
+
+void LiveLayer::addReferences(uint64_t ino, uint64_t count) {
+  if (isEmpty()) return;
+  std::lock_guard lock(mutex_);
+  if (const auto at = nodes_.find(ino); at != nodes_.end()) at->second.references += count;
+}
+
+// What is removed is not dropped at once, even without a reference: the kernel has walked there before, and forgets it
+// later. (Those that it has from before a restart are not counted.)
+void LiveLayer::forget(uint64_t ino, uint64_t count) {
+  std::lock_guard lock(mutex_);
+  const auto at = nodes_.find(ino);
+  if (at == nodes_.end()) return;
+  LiveNode& node = at->second;
+  node.references -= std::min(node.references, count);
+  if (node.isRemoved && node.references == 0) drop(ino);
 }
 
 int LiveLayer::written(uint64_t ino, uint64_t size, bool grow) {

@@ -6,6 +6,9 @@
 // to generation while it is unchanged, and is gone with it. The root's number never changes: its additions belong to
 // one generation (see rootKey()). Transactions get copies of the bytecode, which are no part of their commit.
 //
+// What is removed or replaced stays, without a name, until the kernel forgets it: whoever has it open goes on. (A new
+// server does not know it any more.)
+//
 // Kept in `directory`: `journal` (see journal.h) and `bodies/`. A new server replays it.
 // Locking: every method locks mutex_ (a leaf, after the views lock and Transaction's). Bodies are read and written
 // outside it.
@@ -67,16 +70,22 @@ class LiveLayer {
   int adopt(const Committed& file, const Transaction::CopyBody& copy);
   int written(uint64_t ino, uint64_t size, bool grow);  // grow: at least that size, else exactly
   int bodiesFd() const { return bodies_.get(); }
+  // The kernel's references, of answers that give a node.
+  void addReferences(uint64_t ino, uint64_t count);
+  void forget(uint64_t ino, uint64_t count);
 
  private:
   struct LiveNode {
     NodeAttributes attributes{};
     uint64_t key = 0;  // where it was added; 0: the present bytes of a committed file
     std::string name;
+    uint64_t references = 0;
+    bool isRemoved = false;  // has no name any more
   };
   uint64_t newIno();
   int commit(const Record& record);
   void apply(const Record& record);
+  void loseName(uint64_t ino);
   void drop(uint64_t ino);
   void removeBodyOf(const LiveNode& node);
   int compact(const std::string& directory);

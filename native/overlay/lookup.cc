@@ -73,10 +73,15 @@ void Overlay::lookup(fuse::RequestPtr request) {
   return child ? replyEntry(*request, *child, true, true) : replyNegative(*request, true);
 }
 
+void Overlay::forgetNode(uint64_t nodeid, uint64_t count) {
+  const Target target = resolve(nodeid);
+  if (target.kind == Target::kTransaction) target.txn->tree->forget(target.ino, count);
+  if (target.kind == Target::kLive) live_.forget(target.ino, count);
+}
+
 void Overlay::forget(fuse::RequestPtr request) {
   if (referencesOf(*request) == 0) return request->replyNone();
-  const Target target = resolve(request->nodeid());
-  if (target.kind == Target::kTransaction) target.txn->tree->forget(target.ino, request->arg<fuse_forget_in>().nlookup);
+  forgetNode(request->nodeid(), request->arg<fuse_forget_in>().nlookup);
   request->replyNone();
 }
 
@@ -85,10 +90,7 @@ void Overlay::batchForget(fuse::RequestPtr request) {
   const auto payload = request->payload();
   const auto* items = reinterpret_cast<const fuse_forget_one*>(payload.data());
   const size_t count = std::min<size_t>(request->arg<fuse_batch_forget_in>().count, payload.size() / sizeof *items);
-  for (size_t i = 0; i < count; ++i) {
-    const Target target = resolve(items[i].nodeid);
-    if (target.kind == Target::kTransaction) target.txn->tree->forget(target.ino, items[i].nlookup);
-  }
+  for (size_t i = 0; i < count; ++i) forgetNode(items[i].nodeid, items[i].nlookup);
   request->replyNone();
 }
 

@@ -229,6 +229,7 @@ void Overlay::replyCreated(fuse::Request& request, const NodeAttributes& attribu
   } out{};
   out.entry = entryFor(attributes, cache, true);
   out.open.open_flags = FOPEN_KEEP_CACHE;
+  live_.addReferences(attributes.ino, referencesOf(request));
   request.reply(out);
 }
 

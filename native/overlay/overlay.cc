@@ -197,6 +197,7 @@ bool Overlay::rootNameMayBeCached(std::string_view name) {
 
 void Overlay::replyEntry(fuse::Request& request, const NodeAttributes& attributes, bool cacheName,
                          bool cacheAttributes) {
+  live_.addReferences(attributes.ino, referencesOf(request));
   request.reply(entryFor(attributes, cacheName, cacheAttributes));
 }
 

@@ -292,6 +292,7 @@ class Overlay : public fuse::Operations {
   void sweepClosed();  // viewsMutex_ exclusively
 
   // lookup.cc
+  void forgetNode(uint64_t nodeid, uint64_t count);
   void withXattrs(fuse::RequestPtr request, void (*answer)(fuse::Request&, const Xattrs&));
 
   // callers.cc

@@ -1,0 +1,89 @@
+// The live layer behind a session: what is written outside transactions.
+#include "check.h"
+#include "overlay_live_fixture.h"
+
+using namespace siteswap::test;
+
+namespace {
+
+size_t bodiesIn(Mounted& m) {
+  return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(m.dir / "live/bodies"), {}));
+}
+
+bool soonBodies(Mounted& m, size_t count) {
+  for (int i = 0; i < 5000 && bodiesIn(m) != count; ++i) std::this_thread::sleep_for(1ms);
+  return bodiesIn(m) == count;
+}
+
+}  // namespace
+
+TEST(a_live_file_that_is_replaced_or_removed_goes_on_for_who_has_it_open) {
+  Mounted m;
+  Process writer;
+  const uint64_t cache = makeCache(m, writer);
+  REQUIRE(cache != 0);
+  const uint64_t old = makeBytecode(m, cache, "mod.pyc", "old", writer);
+  const uint64_t fresh = makeBytecode(m, cache, "mod.pyc.1", "fresh", writer);
+  CHECK_EQ(m.lookup(cache, "mod.pyc").nodeid, old);  // a second reference
+  CHECK_EQ(renameIn(m, cache, "mod.pyc.1", "mod.pyc", writer), 0);
+  CHECK_EQ(m.lookup(cache, "mod.pyc").nodeid, fresh);
+  CHECK_EQ(m.read(fresh), "fresh");
+  CHECK_EQ(m.read(old), "old");
+  CHECK_EQ(m.getattr(old).attr.nlink, 0u);
+  CHECK_EQ(m.write(old, "OLD!", writer.pid).error, 0);
+  CHECK_EQ(m.read(old), "OLD!");
+  CHECK_EQ(m.list(cache, true, 4096).size(), 3u);
+  CHECK_EQ(bodiesIn(m), 2u);
+  // Until the kernel has forgotten it as often as it was told of it.
+  m.kernel.send(FUSE_FORGET, old, bytesOf(fuse_forget_in{1}));
+  CHECK_EQ(m.read(old), "OLD!");
+  m.kernel.send(FUSE_FORGET, old, bytesOf(fuse_forget_in{1}));
+  CHECK_EQ(m.readReply(old, 0, 10).error, -ESTALE);
+  CHECK(soonBodies(m, 1));
+  CHECK_EQ(m.unlink(cache, "mod.pyc", writer.pid), 0);
+  CHECK_EQ(m.lookup(cache, "mod.pyc").nodeid, 0u);
+  CHECK_EQ(m.read(fresh), "fresh");
+  // CREATE, two LOOKUPs, and READDIRPLUS.
+  m.kernel.send(FUSE_FORGET, fresh, bytesOf(fuse_forget_in{2}));
+  CHECK_EQ(m.read(fresh), "fresh");
+  m.kernel.send(FUSE_BATCH_FORGET, 0, bytesOf(fuse_batch_forget_in{1, 0}, fuse_forget_one{fresh, 1}));
+  CHECK_EQ(m.readReply(fresh, 0, 10).error, -ESTALE);
+  CHECK(soonBodies(m, 0));
+  // A name that is there is not forgotten.
+  const uint64_t last = makeBytecode(m, cache, "mod.pyc", "last", writer);
+  m.kernel.send(FUSE_FORGET, last, bytesOf(fuse_forget_in{1}));
+  CHECK_EQ(m.read(last), "last");
+  CHECK_EQ(m.lookup(cache, "mod.pyc").nodeid, last);
+}
+
+TEST(a_live_directory_that_is_removed_is_empty_for_who_stands_in_it) {
+  Mounted m;
+  Process writer;
+  const uint64_t cache = makeCache(m, writer);
+  REQUIRE(cache != 0);
+  CHECK_EQ(m.ask(FUSE_RMDIR, m.walk("pkg"), bytesOf("__pycache__\0"s), writer.pid).error, 0);
+  CHECK_EQ(m.walk("pkg/__pycache__"), 0u);
+  CHECK_EQ(m.getattr(cache).attr.nlink, 0u);
+  CHECK_EQ(m.list(cache, false, 4096).size(), 2u);
+  CHECK_EQ(m.create(cache, "mod.pyc", writer.pid).error, -ENOENT);
+  m.kernel.send(FUSE_FORGET, cache, bytesOf(fuse_forget_in{1}));
+  CHECK_EQ(m.ask(FUSE_GETATTR, cache, bytesOf(fuse_getattr_in{})).error, -ESTALE);
+}
+
+TEST(a_new_server_drops_what_has_no_name) {
+  Mounted m;
+  Process writer;
+  const uint64_t cache = makeCache(m, writer);
+  REQUIRE(cache != 0);
+  makeBytecode(m, cache, "mod.pyc", "bytes", writer);
+  makeBytecode(m, cache, "other.pyc", "bytes", writer);
+  CHECK_EQ(m.unlink(cache, "mod.pyc", writer.pid), 0);
+  CHECK_EQ(bodiesIn(m), 2u);
+  m.overlay->shutDown();
+  m.session->stop();
+  LiveLayer live;
+  InoSource numbers(uint64_t{9} << 32, 1 << 20);
+  CHECK_EQ(live.open(m.dir / "live", &numbers, [](uint64_t) { return true; }), 0);
+  CHECK_EQ(bodiesIn(m), 1u);
+  CHECK(live.child(cache, "other.pyc").has_value());
+}
