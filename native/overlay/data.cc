@@ -36,6 +36,12 @@ Source Overlay::openForReading(const Target& target, bool cachedOnly) {
       source.fd = backing_.openBody(target.txn->tree->bodiesFd(), target.ino, {.cachedOnly = cachedOnly}, source.error);
       return source;
     }
+    if (place.liveIno != 0) {
+      source.fd =
+          backing_.openBody(live_.bodiesFd(), place.liveIno, {.isLive = true, .cachedOnly = cachedOnly}, source.error);
+      if (source.error == ENOENT) source.error = ESTALE;
+      return source;
+    }
     committed = place.base;
   } else if (target.kind == Target::kLive) {
     const auto present = live_.attributes(target.ino);

@@ -18,7 +18,8 @@ namespace siteswap::overlay {
 enum class RecordType : uint8_t {
   kBegin = 1,      // generation: the base
   kMaterialise,    // ino, parent, name, generation+index: an entry of the base got a number of this transaction
-  kCreate,         // ino, parent, name, mode, uid, gid, rdev, timeNs, text = target; parent 0: without a name
+  kCreate,         // ino, parent, name, mode, uid, gid, rdev, timeNs, text = target; parent 0: without a name;
+                   // with kFromLive parent2: the file of the live layer that has its bytes (0: they are in the upper)
   kUnlink,         // parent, name, timeNs
   kRename,         // parent, name, parent2, name2, flags, timeNs
   kLink,           // ino, parent, name, timeNs

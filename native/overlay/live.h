@@ -4,10 +4,10 @@
 // It hangs on numbers, not on paths: additions to a committed directory (by its number, which changes when anything
 // below it does) and the present bytes of a committed file (by its number). So it follows a directory from generation
 // to generation while it is unchanged, and is gone with it. The root's number never changes: its additions belong to
-// one generation (see rootKey()). Transactions get copies of the bytecode, which are no part of their commit.
+// one generation (see rootKey()). Transactions see the bytecode, which is no part of their commit.
 //
-// What is removed or replaced stays, without a name, until the kernel forgets it: whoever has it open goes on. (A new
-// server does not know it any more.)
+// What is removed or replaced stays, without a name, until the kernel forgets it, and transactions that read it end:
+// whoever has it open goes on. (A new server does not know it any more.)
 //
 // Kept in `directory`: `journal` (see journal.h) and `bodies/`. A new server replays it.
 // Locking: every method locks mutex_ (a leaf, after the views lock and Transaction's). Bodies are read and written
@@ -70,7 +70,7 @@ class LiveLayer {
   int adopt(const Committed& file, const Transaction::CopyBody& copy);
   int written(uint64_t ino, uint64_t size, bool grow);  // grow: at least that size, else exactly
   int bodiesFd() const { return bodies_.get(); }
-  // The kernel's references, of answers that give a node.
+  // References, of the kernel by answers that give a node, and of transactions.
   void addReferences(uint64_t ino, uint64_t count);
   void forget(uint64_t ino, uint64_t count);
 

@@ -144,7 +144,13 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, Reach reach,
     if (!enterTree(request, target.txn)) return false;
     change.tree = target.txn->tree;
     change.ino = target.ino;
-    return true;
+    // Of the live layer: the bytes of now go with whatever is changed of it.
+    if (change.tree->bodyPlace(change.ino).liveIno == 0) return true;
+    request->resign();
+    FdPtr body;
+    const int e = writableBody(change, UINT64_MAX, body);
+    if (e != 0) request->replyError(e == ENOENT ? ESTALE : e);
+    return e == 0;
   }
   if (target.kind == Target::kRoot) return enterAsMember(request, target, "", change);
   if (refuseObserver(request)) return false;

@@ -239,6 +239,7 @@ Overlay::TxnPtr Overlay::findTxn(uint32_t id) {
 void Overlay::sweepClosed() {
   std::erase_if(closedTxns_, [&](const TxnPtr& txn) {
     if (txn->tree->hasKernelReferences()) return false;
+    txn->tree->releaseLive();
     std::unique_lock lock(blocksMutex_);
     std::erase_if(txnOfBlock_, [&](const auto& item) { return item.second == txn; });
     return true;

@@ -183,7 +183,9 @@ Node* Transaction::childOf(Node& directory, std::string_view name, int& error) {
 }
 
 // A member meets the bytecode that readers wrote as it would on a plain directory: it may have listed it before its
-// first change, and then it removes or renames it. It gets copies: what it does to them is nobody else's.
+// first change, and then it removes or renames it. What it does to it is nobody else's. Only names and attributes are
+// brought, and the live layer keeps the bytes: copies are made when it changes a file (see Overlay::enterFile()), as
+// whoever made them for a whole directory would keep all requests waiting.
 void Transaction::bringLive(Node& directory) {
   if (directory.liveBrought || freezing_ || !directory.base || !options_.liveEntries) return;
   directory.liveBrought = true;
@@ -202,16 +204,18 @@ void Transaction::addLive(Node& directory, const std::vector<LiveEntry>& entries
     r.name = entry.name;
     r.mode = a.mode, r.uid = a.uid, r.gid = a.gid;
     r.timeNs = a.mtimeNs;
-    // A cache: what can't be had is left out.
+    if (S_ISREG(a.mode)) r.parent2 = a.ino;
+    // A cache: what can't be had is left out, and what was never written, which has no body.
     if (r.ino == 0) return;
-    if (S_ISREG(a.mode) && options_.copyLive(a.ino, bodies_.get(), bodyName(r.ino)) != 0) continue;
-    if (journal_.append(r) != 0) {
-      ::unlinkat(bodies_.get(), bodyName(r.ino).c_str(), 0);
-      continue;
-    }
+    if (S_ISREG(a.mode) && a.size == 0) continue;
+    if (journal_.append(r) != 0) continue;
     apply(r);
     Node& node = *find(r.ino);
-    if (node.isFile()) node.size = a.size;
+    if (node.isFile()) {
+      node.size = a.size;
+      options_.keepLive(a.ino, true);
+      keptLive_.push_back(a.ino);
+    }
     addLive(node, entry.children);
   }
 }
@@ -345,6 +349,7 @@ void Transaction::apply(const Record& r, const Committed& knownBase) {
     case RecordType::kOwnBody: {
       Node& node = *find(r.ino);
       node.ownBody = true;
+      node.liveIno = 0;
       node.externalLinks = 0;
       break;
     }
@@ -408,7 +413,8 @@ void Transaction::applyCreate(const Record& r) {
     node->target = r.text;
     node->size = r.text.size();
   } else if (node->isFile()) {
-    node->ownBody = true;
+    if (node->live) node->liveIno = r.parent2;
+    node->ownBody = node->liveIno == 0;
   }
   const bool directory = node->isDirectory(), isLive = node->live;
   nodes_.emplace(r.ino, std::move(node));

@@ -45,7 +45,8 @@ struct Node {
   bool ownBody = false;      // regular files: the bytes are bodies/<ino in hex>
   bool copying = false;      // a copy-up is under way
   bool written = false;      // the body's own mtime counts (at replay)
-  bool live = false;         // a copy of what readers keep in the live layer: no part of a commit unless it is changed
+  bool live = false;         // what readers keep in the live layer: no part of a commit unless it is changed
+  uint64_t liveIno = 0;      // of such a file: its number there, where its bytes are while !ownBody
   bool liveBrought = false;  // directories: what the live layer has there is among the children
   bool attributesChanged = false;
   bool entriesChanged = false;   // directories: a name was added, removed or replaced here
@@ -107,9 +108,12 @@ class Transaction {
     std::function<void(uint64_t block)> ownsBlock;
     // Base entries by (generation, index), for replay.
     std::function<Committed(uint64_t generation, uint32_t index)> findBase;
-    // What the live layer has in a directory, and a copy of one file of it as `name`. Empty: nothing.
+    // What the live layer has in a directory, and a copy of one file of it as `name` (0 or errno, ENOENT when it is
+    // gone). Empty: nothing.
     std::function<std::vector<LiveEntry>(const Committed& directory)> liveEntries = {};
     std::function<int(uint64_t liveIno, int bodiesFd, const std::string& name)> copyLive = {};
+    // Whether a file of the live layer is to stay, though it is removed there. Not empty where liveEntries is not.
+    std::function<void(uint64_t liveIno, bool keeps)> keepLive = {};
     // Takes a body away that nobody can reach any more; called under the lock, so somewhere else. Empty: at once.
     std::function<void(uint64_t ino)> removeBody = {};
   };
@@ -180,10 +184,11 @@ class Transaction {
     bool own = false;
     Committed base;
     uint64_t size = 0;
+    uint64_t liveIno = 0;  // not own, and not the base's: of this file of the live layer
   };
   BodyPlace bodyPlace(uint64_t ino);
-  // Makes the bytes the transaction's own, keeping the first `keepBytes`. `copy(bodiesFd, temporaryName, base, keep)`
-  // returns 0 or errno and is called without the lock.
+  // Makes the bytes the transaction's own, keeping the first `keepBytes` at least. `copy(bodiesFd, temporaryName, base,
+  // keep)` returns 0 or errno and is called without the lock.
   using CopyBody = std::function<int(int, const std::string&, const Committed&, uint64_t)>;
   int copyUp(uint64_t ino, uint64_t keepBytes, const CopyBody& copy);
   int written(uint64_t ino, uint64_t sizeAtLeast);  // after bytes were written
@@ -213,6 +218,8 @@ class Transaction {
   // The nodes stay as long as the tree, for requests that found them here a moment before.
   void releaseCommitted(const std::function<bool(uint64_t)>& isCommitted);
   bool hasKernelReferences() const;
+  // Nobody reads any more what the live layer keeps for this transaction.
+  void releaseLive();
 
  private:
   uint64_t newIno();
@@ -259,6 +266,7 @@ class Transaction {
   sys::UniqueFd bodies_;
   std::unordered_map<uint64_t, std::unique_ptr<Node>> nodes_;
   std::unordered_map<uint64_t, std::vector<std::string>> namesOfNumber_;  // see namesInBase()
+  std::vector<uint64_t> keptLive_;                                        // see releaseLive()
   std::unordered_map<uint64_t, uint64_t> numberOfBase_;                   // hard links of the base: its number → ours
   uint64_t nextIno_ = 0, endIno_ = 0;
   uint64_t nextCookie_ = kAddedCookie;

@@ -295,9 +295,9 @@ std::string Transaction::bodyName(uint64_t ino) {
 Transaction::BodyPlace Transaction::bodyPlace(uint64_t ino) {
   std::lock_guard lock(mutex_);
   const Node* node = find(ino);
-  if (node == nullptr) return {ESTALE, false, {}, 0};
-  if (!node->isFile()) return {node->isDirectory() ? EISDIR : EINVAL, false, {}, 0};
-  return {0, node->ownBody, node->base, node->size};
+  if (node == nullptr) return {ESTALE, false, {}, 0, 0};
+  if (!node->isFile()) return {node->isDirectory() ? EISDIR : EINVAL, false, {}, 0, 0};
+  return {0, node->ownBody, node->base, node->size, node->liveIno};
 }
 
 int Transaction::copyUp(uint64_t ino, uint64_t keepBytes, const CopyBody& copy) {
@@ -309,9 +309,17 @@ int Transaction::copyUp(uint64_t ino, uint64_t keepBytes, const CopyBody& copy) 
   if (node->ownBody) return 0;
   node->copying = true;  // keeps the node: dropIfUnused() spares it
   const Committed base = node->base;
+  const uint64_t liveIno = node->liveIno;
   const std::string temporary = bodyName(ino) + ".tmp";
   lock.unlock();
-  int error = copy(bodies_.get(), temporary, base, keepBytes);
+  int error = 0;
+  struct stat st {};
+  if (liveIno == 0) {
+    error = copy(bodies_.get(), temporary, base, keepBytes);
+  } else if ((error = options_.copyLive(liveIno, bodies_.get(), temporary)) == 0) {
+    // It may have been written to since it was brought.
+    if (::fstatat(bodies_.get(), temporary.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) error = errno;
+  }
   lock.lock();
   if (error == 0) error = materialiseNames(*node);
   if (error == 0 && ::renameat(bodies_.get(), temporary.c_str(), bodies_.get(), bodyName(ino).c_str()) != 0) {
@@ -323,6 +331,7 @@ int Transaction::copyUp(uint64_t ino, uint64_t keepBytes, const CopyBody& copy) 
     r.type = RecordType::kOwnBody;
     r.ino = ino;
     error = commitRecord(r);
+    if (error == 0 && liveIno != 0) node->size = static_cast<uint64_t>(st.st_size);
   }
   node->copying = false;
   changed_.notify_all();
@@ -427,6 +436,12 @@ void Transaction::releaseCommitted(const std::function<bool(uint64_t)>& isCommit
   for (auto& [ino, node] : nodes_) {
     if (ino != kRootIno && isCommitted(ino)) node->released = true;
   }
+}
+
+void Transaction::releaseLive() {
+  std::lock_guard lock(mutex_);
+  for (const uint64_t ino : keptLive_) options_.keepLive(ino, false);
+  keptLive_.clear();
 }
 
 bool Transaction::hasKernelReferences() const {

@@ -100,6 +100,13 @@ bool Transaction::isSound(const Record& r) {
 void Transaction::afterReplay() {
   for (auto& [ino, node] : nodes_) {
     if (ino != kRootIno) options_.ownsBlock(InoSource::blockOf(ino));
+    if (node->liveIno != 0) {
+      // From now on as if it had been copied when it was brought: the live layer goes its own way. (If it is gone
+      // there, or was copied by an earlier restart, that is as it is.)
+      if (options_.copyLive) options_.copyLive(node->liveIno, bodies_.get(), bodyName(ino));
+      node->ownBody = true;
+      node->liveIno = 0;
+    }
     if (!node->isFile() || !node->ownBody) continue;
     struct stat st;
     if (::fstatat(bodies_.get(), bodyName(ino).c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {

@@ -87,3 +87,75 @@ TEST(a_new_server_drops_what_has_no_name) {
   CHECK_EQ(bodiesIn(m), 1u);
   CHECK(live.child(cache, "other.pyc").has_value());
 }
+
+TEST(a_member_meets_bytecode_and_copies_what_it_changes) {
+  Mounted m;
+  Process writer, member;
+  const uint64_t cache = makeCache(m, writer);
+  REQUIRE(cache != 0);
+  const uint64_t a = makeBytecode(m, cache, "a.pyc", "bytes of a", writer);
+  const uint64_t b = makeBytecode(m, cache, "b.pyc", "bytes of b", writer);
+  makeBytecode(m, cache, "c.pyc", "bytes of c", writer);
+  makeBytecode(m, cache, "d.pyc", "bytes of d", writer);
+  CHECK_EQ(m.create(cache, "empty.pyc", writer.pid).error, 0);  // no use to anybody
+  REQUIRE(m.begin(1, member.pid) == 0);
+  const auto bodies = [&] {
+    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(m.dir / "txn1/bodies"), {}));
+  };
+  const uint64_t own = m.walk("pkg/__pycache__", member.pid);
+  REQUIRE(own != 0 && own != cache);
+  CHECK_EQ(m.list(own, true, 4096, member.pid).size(), 6u);
+  const uint64_t ownA = m.lookup(own, "a.pyc", member.pid).nodeid;
+  const uint64_t ownB = m.lookup(own, "b.pyc", member.pid).nodeid;
+  CHECK(ownA != a && ownB != b);
+  CHECK_EQ(m.read(ownA, member.pid), "bytes of a");
+  // No request waited for copies.
+  CHECK_EQ(bodies(), 0u);
+  CHECK_EQ(m.write(ownA, "BYTES", member.pid).error, 0);
+  CHECK_EQ(m.read(ownA, member.pid), "BYTES of a");
+  CHECK_EQ(m.read(a), "bytes of a");
+  fuse_setattr_in mode{};
+  mode.valid = FATTR_MODE, mode.mode = 0600;
+  CHECK_EQ(m.ask(FUSE_SETATTR, ownB, bytesOf(mode), member.pid).error, 0);
+  CHECK_EQ(bodies(), 2u);
+  CHECK_EQ(renameIn(m, own, "c.pyc", "e.pyc", member), 0);
+  CHECK_EQ(m.unlink(own, "d.pyc", member.pid), 0);
+  // After a restart of the server.
+  CHECK_EQ(m.overlay->restoreTransaction(2, m.dir / "txn1"), 0);
+  std::string bytes;
+  for (const uint64_t id : {1, 2}) {
+    CHECK_EQ(m.overlay->pathRead({true, id}, "pkg/__pycache__/a.pyc", bytes), 0);
+    CHECK_EQ(bytes, "BYTES of a");
+    CHECK_EQ(m.overlay->pathRead({true, id}, "pkg/__pycache__/e.pyc", bytes), 0);
+    CHECK_EQ(bytes, "bytes of c");
+    CHECK_EQ(m.overlay->pathRead({true, id}, "pkg/__pycache__/d.pyc", bytes), ENOENT);
+  }
+  CHECK_EQ(m.overlay->abortTransaction(2), 0);
+  // What was not changed stays what it is: nobody's but the live layer's.
+  m.commit(1, 1);
+  CHECK_EQ(m.readPath("pkg/__pycache__/a.pyc"), "BYTES of a");
+  CHECK_EQ(m.readPath("pkg/__pycache__/b.pyc"), "bytes of b");
+  CHECK_EQ(m.overlay->pathRead({false, 1}, "pkg/__pycache__/e.pyc", bytes), ENOENT);
+}
+
+TEST(bytecode_that_goes_while_a_member_knows_it) {
+  Mounted m;
+  Process writer, member;
+  const uint64_t cache = makeCache(m, writer);
+  REQUIRE(cache != 0);
+  const uint64_t file = makeBytecode(m, cache, "a.pyc", "bytes", writer);
+  REQUIRE(m.begin(1, member.pid) == 0);
+  const uint64_t own = m.walk("pkg/__pycache__/a.pyc", member.pid);
+  REQUIRE(own != 0);
+  CHECK_EQ(m.unlink(cache, "a.pyc", writer.pid), 0);
+  CHECK_EQ(m.read(own, member.pid), "bytes");
+  m.kernel.send(FUSE_FORGET, file, bytesOf(fuse_forget_in{1}));
+  CHECK_EQ(m.walk("pkg/__pycache__/a.pyc"), 0u);
+  // As if it had been copied at once.
+  CHECK_EQ(m.read(own, member.pid), "bytes");
+  CHECK_EQ(m.write(own, "B", member.pid).error, 0);
+  CHECK_EQ(m.read(own, member.pid), "Bytes");
+  CHECK_EQ(bodiesIn(m), 1u);
+  CHECK_EQ(m.overlay->abortTransaction(1), 0);
+  CHECK(soonBodies(m, 0));
+}
