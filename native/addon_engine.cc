@@ -410,7 +410,19 @@ class Engine : public Napi::ObjectWrap<Engine> {
   Napi::Value abortTransaction(const Napi::CallbackInfo& info) {
     const uint32_t id = idOf(info[0]);
     if (info.Env().IsExceptionPending()) return info.Env().Undefined();
-    return done(info.Env(), core_->overlay->abortTransaction(id), "abort");
+    overlay::Refusal refusal;
+    if (info[1].IsObject()) {
+      Fields fields(info[1]);
+      refusal.none = false;
+      refusal.exceptRoot = fields.boolean("exceptRoot");
+      if (fields.value("quietMs").IsNumber()) refusal.quietMs = fields.integer("quietMs");
+      if (fields.failed()) return info.Env().Undefined();
+    }
+    std::vector<int> refused;
+    done(info.Env(), core_->overlay->abortTransaction(id, refusal, &refused), "abort");
+    Napi::Array pids = Napi::Array::New(info.Env());
+    for (const int pid : refused) pids.Set(pids.Length(), pid);
+    return pids;
   }
 
   Napi::Value releaseBarrier(const Napi::CallbackInfo& info) {

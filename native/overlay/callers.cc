@@ -1,6 +1,7 @@
 // Who is asking, what they see, and who has to wait.
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "overlay/overlay.h"
 #include "sys/clock.h"
@@ -179,8 +180,10 @@ Overlay::Known& Overlay::knownOf(const process::ProcessPtr& process, const std::
   const bool isAnother = !isNew && program && process::isAnotherProgram(known.program, *program);
   if (isNew || isAnother) {
     setPin(known, std::nullopt, PinReason::kListed);
+    DroppedPtr dropped = isAnother ? known.dropped : nullptr;
     known = Known{};
     known.process = process;
+    known.dropped = std::move(dropped);
   }
   if (program) known.program = *program;
   return known;
@@ -484,12 +487,46 @@ void Overlay::moveToHead(const TxnPtr& txn) {
   }
 }
 
-void Overlay::detach(const TxnPtr& txn) {
+std::vector<int> Overlay::detach(const TxnPtr& txn, const DroppedPtr& dropped, bool exceptRoot) {
   txn->detached = true;
+  std::vector<int> refused;
   std::lock_guard lock(knownMutex_);
   for (auto& [pid, known] : known_) {
-    if (known.member == txn) known.member = nullptr;
+    if (known.member != txn) continue;
+    known.member = nullptr;
+    if (!dropped || known.process->ended() || (exceptRoot && isSame(known.process, txn->root))) continue;
+    known.dropped = dropped;
+    refused.push_back(pid);
   }
+  return refused;
+}
+
+bool Overlay::worksInDropped(const process::ProcessPtr& process) {
+  process::ProcessPtr at = process;
+  for (int depth = 0; at && depth < kMostAncestors; ++depth) {
+    std::string line;
+    bool isRefused = false;
+    {
+      std::lock_guard lock(knownMutex_);
+      const auto found = known_.find(at->pid);
+      if (found != known_.end() && isSame(found->second.process, at) && found->second.dropped) {
+        Dropped& dropped = *found->second.dropped;
+        const int64_t now = nowMs();
+        isRefused = !dropped.quietMs || now - dropped.latestMs < *dropped.quietMs;
+        if (isRefused) dropped.latestMs = now;
+        if (isRefused && !std::exchange(dropped.isTold, true)) {
+          line = "process " + std::to_string(process->pid) + " may change nothing: it worked in transaction " +
+                 std::to_string(dropped.transaction) + ", which was dropped";
+        }
+      }
+    }
+    if (!line.empty()) events_.log(line);
+    if (isRefused) return true;
+    const pid_t parent = at->currentParent();
+    if (parent <= 1) return false;
+    at = processes_.ofPid(parent);
+  }
+  return false;
 }
 
 void Overlay::closeTxn(const TxnPtr& txn) {

@@ -216,7 +216,7 @@ int Overlay::publish(uint64_t generation, uint32_t transaction, std::string& err
   return 0;
 }
 
-int Overlay::abortTransaction(uint32_t id) {
+int Overlay::abortTransaction(uint32_t id, const Refusal& refusal, std::vector<int>* refused) {
   const TxnPtr txn = findTxn(id);
   if (!txn) return ENOENT;
   txn->tree->freeze();
@@ -225,6 +225,11 @@ int Overlay::abortTransaction(uint32_t id) {
     std::unique_lock lock(viewsMutex_);
     txn->tree->setState(TransactionState::kAborted);
     txn->tree->releaseCommitted([](uint64_t) { return true; });
+    if (!refusal.none) {
+      const auto dropped = std::make_shared<Dropped>(id, refusal.quietMs, sys::realtimeNs() / 1'000'000);
+      std::vector<int> pids = detach(txn, dropped, refusal.exceptRoot);
+      if (refused != nullptr) *refused = std::move(pids);
+    }
     closeTxn(txn);
     ++viewEpoch_;
     sweepClosed();

@@ -26,6 +26,7 @@ std::string Overlay::pathOf(const Target& target) {
 void Overlay::askPolicy(fuse::RequestPtr request, const std::string& path) {
   OverlayEvents::Writer writer;
   const process::ProcessPtr process = processes_.ofThread(static_cast<pid_t>(request->tid()));
+  if (worksInDropped(process)) return request->replyError(EROFS);
   writer.pid = process ? process->pid : 0;
   writer.uid = request->header().uid;
   writer.gid = request->header().gid;

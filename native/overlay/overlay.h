@@ -78,6 +78,14 @@ struct PinInfo {
   PinReason reason;
 };
 
+// What becomes of those who still work in a transaction that is aborted.
+struct Refusal {
+  bool none = true;         // they go on, with work of their own
+  bool exceptRoot = false;  // all but the root process may change nothing any more
+  // Until they have tried nothing for so long; else until they end.
+  std::optional<int64_t> quietMs;
+};
+
 struct TransactionInfo {
   uint64_t base = 0;
   int rootPid = 0;
@@ -118,7 +126,8 @@ class Overlay : public fuse::Operations {
   MergeResult buildManifest(uint32_t id, uint64_t generation, uint32_t layer, const std::string& manifestPath,
                             Resolutions resolutions);
   int publish(uint64_t generation, uint32_t transaction, std::string& error);  // transaction 0: none
-  int abortTransaction(uint32_t id);
+  // `refused`: the living processes that may change nothing from now on.
+  int abortTransaction(uint32_t id, const Refusal& refusal = {}, std::vector<int>* refused = nullptr);
   int releaseBarrier(uint32_t id);
   // From now on this process and its descendants see this view, read-only, and wait for nobody; until it ends.
   int observe(const ViewName& view, int pid);
@@ -205,12 +214,23 @@ class Overlay : public fuse::Operations {
   };
   using ObserverPtr = std::shared_ptr<Observer>;
 
+  // The transaction that a process worked in was dropped. Half of what it does may have gone with it: the other half,
+  // if it goes on, must not become something of its own.
+  struct Dropped {
+    const uint32_t transaction;
+    const std::optional<int64_t> quietMs;
+    int64_t latestMs;     // knownMutex_; of the drop, or of a change that was refused
+    bool isTold = false;  // knownMutex_
+  };
+  using DroppedPtr = std::shared_ptr<Dropped>;
+
   // What is known of a process that looked at the root.
   struct Known {
     process::ProcessPtr process;
     uint64_t checkedEpoch = 0;  // membership was looked for when membershipEpoch_ had this value
     TxnPtr member;
     ObserverPtr observer;  // goes before member
+    DroppedPtr dropped;    // descendants too
     std::optional<uint64_t> pin;
     int64_t pinnedAtMs = 0;
     PinReason reason = PinReason::kListed;
@@ -348,8 +368,11 @@ class Overlay : public fuse::Operations {
   void noteEnded(const Layout& layout, uint64_t generation);                        // knownMutex_
   void forgetEnded(const Layout& layout);                                           // knownMutex_
   void moveToHead(const TxnPtr& txn);                                               // viewsMutex_ exclusively
-  void detach(const TxnPtr& txn);                                                   // viewsMutex_ exclusively
-  void closeTxn(const TxnPtr& txn);                                                 // viewsMutex_ exclusively
+  // Gives whom `dropped` is for.
+  std::vector<int> detach(const TxnPtr& txn, const DroppedPtr& dropped = {},
+                          bool exceptRoot = false);  // viewsMutex_ exclusively
+  void closeTxn(const TxnPtr& txn);                  // viewsMutex_ exclusively
+  bool worksInDropped(const process::ProcessPtr& process);
 
   // observe.cc
   void endObservation(const ObserverPtr& observer);

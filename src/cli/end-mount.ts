@@ -5,10 +5,12 @@
 import { closeSync, existsSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { listMounts, type SiteswapMount } from '../daemon/mountinfo.js';
+import { describeProcess } from '../daemon/processes.js';
 import { loadBinding } from '../native/load.js';
 import { StoreLayout } from '../store/layout.js';
 import { acquireLock } from '../store/lock.js';
 import { describe, SiteswapError } from '../util/errors.js';
+import { formatCommand } from '../util/format-command.js';
 import { UNMOUNT_TIMEOUT_MS } from '../util/limits.js';
 import { warn } from './output.js';
 import { ask } from './target.js';
@@ -27,7 +29,11 @@ export interface EndOptions {
 export async function endMount(mount: SiteswapMount, options: EndOptions): Promise<void> {
   const { mountpoint, store } = mount;
   try {
-    await ask(store, 'unmount', { force: options.force ?? false, lazy: options.lazy ?? false });
+    const { remaining } = await ask(store, 'unmount', { force: options.force ?? false, lazy: options.lazy ?? false });
+    for (const pid of remaining) {
+      const command = formatCommand(describeProcess(pid)?.command ?? []);
+      warn(`process ${pid} (${command}) still runs: what it writes from now on goes into ${mountpoint} itself`);
+    }
   } catch (error) {
     if (!(error instanceof SiteswapError) || !SERVER_DEAD.includes(error.code)) throw error;
     // A server whose mount is gone ends, maybe before the kernel has given back all that it had cached, and so before

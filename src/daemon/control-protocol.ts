@@ -127,7 +127,11 @@ export const methods = {
       refused: v.array(v.object({ id: natural, command: v.array(v.string()), reason: v.nullable(v.string()) })),
     }),
   },
-  unmount: { params: v.strictObject({ force: v.boolean(), lazy: v.boolean() }), result: none },
+  unmount: {
+    params: v.strictObject({ force: v.boolean(), lazy: v.boolean() }),
+    /** Processes of dropped transactions that still run, and write into the original directory now. */
+    result: v.object({ remaining: v.array(pid) }),
+  },
 } as const;
 
 export type Method = keyof typeof methods;

@@ -1,4 +1,5 @@
 /** What the server does for each method of the control protocol. Called by control-server. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Backend, Engine, SessionInfo } from '../fuse/backend.js';
 import type { Store } from '../store/store.js';
 import type { Transaction } from '../txn/transaction.js';
@@ -12,6 +13,9 @@ import { describeProcess } from './processes.js';
 
 /** `unmount` waits so long for a transaction that is about to end. */
 const UNMOUNT_PATIENCE_MS = 10_000;
+/** `unmount --force` waits so long for processes of dropped transactions, which meet errors from then on. */
+const DROPPED_PATIENCE_MS = 5_000;
+const POLL_MS = 20;
 
 export interface RequestContext {
   options: MountOptions;
@@ -187,8 +191,10 @@ function theOnly(candidates: Transaction[], verb: string): number {
 
 async function unmount(context: RequestContext, { force, lazy }: Params<'unmount'>): Promise<Result<'unmount'>> {
   const { transactions } = context;
+  let remaining: number[] = [];
   if (force) {
-    await transactions.abortOpen();
+    // What they wrote after the mount is gone would land in the original.
+    remaining = await whoOutlives(await transactions.abortOpen(), DROPPED_PATIENCE_MS);
   } else {
     const open = await transactions.stillOpen(UNMOUNT_PATIENCE_MS);
     if (open.length > 0) {
@@ -200,5 +206,16 @@ async function unmount(context: RequestContext, { force, lazy }: Params<'unmount
     }
   }
   await context.unmount(lazy);
-  return {};
+  return { remaining };
+}
+
+/** Those of these processes that have not ended in time. */
+async function whoOutlives(pids: readonly number[], timeoutMs: number): Promise<number[]> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    // A zombie has no command line any more.
+    const alive = pids.filter((pid) => (describeProcess(pid)?.command.length ?? 0) > 0);
+    if (alive.length === 0 || Date.now() >= deadline) return alive;
+    await sleep(POLL_MS);
+  }
 }

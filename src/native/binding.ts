@@ -142,6 +142,14 @@ export interface TransactionInfo {
   state: 'open' | 'ended' | 'frozen' | 'closed';
 }
 
+/** For the members of a transaction that is dropped, and for what they start. */
+export interface Refusal {
+  /** Its root process may go on: a shell. */
+  exceptRoot: boolean;
+  /** Until a member has tried nothing for so many milliseconds. Null: until it ends. */
+  quietMs: number | null;
+}
+
 export interface BuildOptions {
   transaction: number;
   /** The number of the generation to be made. */
@@ -240,8 +248,12 @@ export interface Engine {
   buildManifest(options: BuildOptions): Promise<BuildResult>;
   /** The swap. The manifest and the layer must be in their final place and durable. Waiting readers go on. */
   publish(options: PublishOptions): void;
-  /** Drops a transaction; nothing of it stays visible. Waiting readers go on at HEAD. Its files may be deleted then. */
-  abortTransaction(id: number): void;
+  /**
+   * Drops a transaction; nothing of it stays visible. Waiting readers go on at HEAD. Its files may be deleted then.
+   * Without `refusal` its members go on with work of their own; with it they may change nothing any more (EROFS), and
+   * those who live are given.
+   */
+  abortTransaction(id: number, refusal?: Refusal): number[];
   /**
    * Lets readers that wait for this transaction go on at HEAD, and nobody waits for it any more. When it is frozen
    * (refused, staged), nobody is a member of it any more either.

@@ -55,6 +55,13 @@ export interface EngineTransaction {
   state: 'open' | 'ended' | 'frozen' | 'closed';
 }
 
+/** From now on these members of a dropped transaction may change nothing. */
+export interface MemberRefusal {
+  exceptRoot: boolean;
+  /** Until one has tried nothing for so long. Null: until it ends. */
+  quietMs: number | null;
+}
+
 export interface EnginePort {
   beginTransaction(options: { id: number; directory: string; rootPid: number; token: string | null }): void;
   freezeTransaction(id: number): Promise<void>;
@@ -62,7 +69,7 @@ export interface EnginePort {
   changes(id: number): Promise<PathChange[]>;
   buildManifest(options: BuildRequest): Promise<BuildOutcome>;
   publish(options: { generation: number; transaction: number | null }): void;
-  abortTransaction(id: number): void;
+  abortTransaction(id: number, refusal?: MemberRefusal): number[];
   releaseBarrier(id: number): void;
   /** This process and its descendants see this view from now on, read-only. */
   observe(options: { view: TreeView; pid: number }): void;

@@ -21,7 +21,7 @@ import {
   type Verdict,
   type Verify,
 } from './commit.js';
-import type { EnginePort } from './engine-port.js';
+import type { EnginePort, MemberRefusal } from './engine-port.js';
 import { conflictHint, conflictReason, refusalHint, refusalLines, refusedReason } from './messages.js';
 import { Slots } from './slots.js';
 import { describeTransaction, infoFile, type CommitWhen, type Transaction } from './transaction.js';
@@ -178,7 +178,7 @@ export class Transactions {
 
   #abortAfter(transaction: Transaction, why: string): void {
     this.options.log(`${describeTransaction(transaction)} is dropped: ${why}`);
-    this.#inBackground(this.#drop(transaction));
+    this.#inBackground(this.#drop(transaction, refusalOf(transaction)));
   }
 
   /** It has ended well: commit it, or stage it when commits are manual. */
@@ -328,7 +328,10 @@ export class Transactions {
       await this.#refuse(transaction, describe(error));
       throw error;
     }
-    if (this.options.engine.transactionInfo(transaction.id).mutations === 0) return this.#drop(transaction);
+    if (this.options.engine.transactionInfo(transaction.id).mutations === 0) {
+      await this.#drop(transaction);
+      return;
+    }
     this.options.log(`${describeTransaction(transaction)} waits for \`siteswap commit\``);
     return this.#keep(transaction, 'staged', null);
   }
@@ -357,14 +360,16 @@ export class Transactions {
       throw new SiteswapError('BUSY', `${describeTransaction(transaction)} is being committed`, 'Use `siteswap wait`.');
     }
     this.options.log(`${describeTransaction(transaction)} is aborted`);
-    await this.#drop(transaction);
+    await this.#drop(transaction, refusalOf(transaction));
   }
 
-  async #drop(transaction: Transaction): Promise<void> {
+  /** Gives those of its processes that still run and may change nothing any more. */
+  async #drop(transaction: Transaction, refusal?: MemberRefusal): Promise<number[]> {
     // From here on nobody may choose it; its files go when the engine has let go of them.
     this.#forget(transaction);
-    this.options.engine.abortTransaction(transaction.id);
+    const refused = this.options.engine.abortTransaction(transaction.id, refusal);
     await this.options.store.removeTransaction(transaction.id);
+    return refused;
   }
 
   /** Resolves when no installer runs and no commit is pending; explicit transactions may be open. */
@@ -382,13 +387,12 @@ export class Transactions {
     return this.list().filter((t) => t.state === 'open' || t.state === 'committing');
   }
 
-  async abortOpen(): Promise<void> {
+  /** Gives the processes that were at work and still run: they may change nothing any more. */
+  async abortOpen(): Promise<number[]> {
     await Promise.allSettled(this.#commits.values());
-    await Promise.all(
-      this.list()
-        .filter((transaction) => transaction.state === 'open')
-        .map((transaction) => this.#drop(transaction)),
-    );
+    const open = this.list().filter((transaction) => transaction.state === 'open');
+    const refused = await Promise.all(open.map((transaction) => this.#drop(transaction, refusalOf(transaction))));
+    return refused.flat();
   }
 
   #get(id: number): Transaction {
@@ -439,6 +443,16 @@ export class Transactions {
 
 function isPending(transaction: Transaction): boolean {
   return transaction.state === 'committing' || (transaction.state === 'open' && transaction.when !== 'explicit');
+}
+
+/**
+ * Who worked in a transaction that is dropped may be half-way: what is still to come must not become a commit of its
+ * own. But a shell that began one explicitly goes on, and so does, after a while, a program that changes things now and
+ * then.
+ */
+function refusalOf({ when, rootGone }: Transaction): MemberRefusal {
+  const quietMs = when === 'exit-or-quiet' && !rootGone ? QUIET_MS : null;
+  return { exceptRoot: when === 'explicit', quietMs };
 }
 
 /** An engine that finds the root process gone says so with this code. */

@@ -9,6 +9,7 @@ import type {
   BuildRequest,
   EnginePort,
   EngineTransaction,
+  MemberRefusal,
   PathChange,
   Resolution,
   TreeAttributes,
@@ -28,6 +29,7 @@ export class FakeEngine implements EnginePort {
   readonly transactions = new Map<number, FakeTransaction>();
   /** What was called, in order: 'begin 1', 'freeze 1', … */
   readonly calls: string[] = [];
+  readonly refusals = new Map<number, MemberRefusal | undefined>();
   readonly conflicts: string[] = [];
   /** Of the latest build. */
   resolutions: Resolution[] = [];
@@ -102,10 +104,12 @@ export class FakeEngine implements EnginePort {
     if (transaction !== null) this.transactions.delete(transaction);
   }
 
-  abortTransaction(id: number): void {
+  abortTransaction(id: number, refusal?: MemberRefusal): number[] {
     this.#called('abort', id);
+    this.refusals.set(id, refusal);
     this.#journals.set(id, this.#get(id).paths);
     this.transactions.delete(id);
+    return [];
   }
 
   releaseBarrier(id: number): void {
