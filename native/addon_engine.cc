@@ -255,7 +255,9 @@ class Engine : public Napi::ObjectWrap<Engine> {
     const std::weak_ptr<Core> weak = core_;
     options.stopped = [weak, deferred, fd, queue = core_->queue](fuse::StopReason, const std::string&) {
       queue->post([weak, deferred, fd](Napi::Env e, Napi::Function) {
-        if (const std::shared_ptr<Core> core = weak.lock()) core->takeViewer(fd).reset();
+        const std::shared_ptr<Core> core = weak.lock();
+        // All of its threads have ended: nothing of it is parked from now on.
+        if (const auto viewer = core ? core->takeViewer(fd) : nullptr) core->overlay->release(*viewer);
         deferred->Resolve(e.Undefined());
       });
     };

@@ -413,7 +413,10 @@ void Overlay::unpark(const TxnPtr& txn) {
     }
     std::erase_if(parked_, [](const Parked& parked) { return parked.request == nullptr; });
   }
-  for (auto& request : ready) session_->resubmit(std::move(request));
+  for (auto& request : ready) {
+    fuse::Session& session = request->session();
+    session.resubmit(std::move(request));
+  }
 }
 
 void Overlay::interrupt(fuse::Session& session, uint64_t unique) {
@@ -455,6 +458,24 @@ void Overlay::shutDown() {
     for (auto& [id, request] : deciding_) waiting.push_back(std::move(request));
     parked_.clear();
     deciding_.clear();
+  }
+  for (auto& request : waiting) request->replyError(EINTR);
+}
+
+void Overlay::release(const fuse::Session& session) {
+  std::vector<fuse::RequestPtr> waiting;
+  {
+    std::lock_guard lock(parkMutex_);
+    const auto isIts = [&](const fuse::RequestPtr& request) { return &request->session() == &session; };
+    for (Parked& parked : parked_) {
+      if (isIts(parked.request)) waiting.push_back(std::move(parked.request));
+    }
+    std::erase_if(parked_, [](const Parked& parked) { return parked.request == nullptr; });
+    for (auto& [id, request] : deciding_) {
+      if (isIts(request)) waiting.push_back(std::move(request));
+    }
+    std::erase_if(deciding_, [](const auto& item) { return item.second == nullptr; });
+    std::erase_if(interrupted_, [&](const auto& interrupted) { return interrupted.first == &session; });
   }
   for (auto& request : waiting) request->replyError(EINTR);
 }

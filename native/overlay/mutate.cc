@@ -54,7 +54,8 @@ void Overlay::decide(uint64_t id, Verdict verdict, int errorNumber) {
   if (verdict == Verdict::kError) return request->replyError(errorNumber);
   request->beganMembership = verdict == Verdict::kRetry;
   request->goesLive = verdict == Verdict::kLive;
-  session_->resubmit(std::move(request));
+  fuse::Session& session = request->session();
+  session.resubmit(std::move(request));
 }
 
 bool Overlay::enterTree(fuse::RequestPtr& request, const TxnPtr& txn) {

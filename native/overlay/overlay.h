@@ -116,6 +116,8 @@ class Overlay : public fuse::Operations {
   void attach(fuse::Session* session) { session_ = session; }
   // Answers everything that waits, so that the session can stop.
   void shutDown();
+  // The same for one session, which is about to go.
+  void release(const fuse::Session& session);
 
   // ---- control (JavaScript's threads). Errors: positive errno, 0 for success.
   int beginTransaction(uint32_t id, const std::string& directory, int rootPid, const std::string& token);

@@ -473,15 +473,24 @@ TEST(interrupts) {
 }
 
 // Each numbers its requests itself.
+// A second session on the same engine, as a verifier's mount is.
+struct Viewer {
+  explicit Viewer(Mounted& m) {
+    SessionOptions options;
+    options.deviceFd = kernel.deviceFd();
+    options.stopped = [](siteswap::fuse::StopReason, const std::string&) {};
+    session = std::make_unique<Session>(options, *m.overlay);
+    session->start([](const siteswap::fuse::Negotiated&) {});
+    CHECK_EQ(kernel.init(45, FakeKernel::kAllFlags).error, 0);
+  }
+  FakeKernel kernel;
+  std::unique_ptr<Session> session;
+};
+
 TEST(an_interrupt_of_another_session_is_not_for_this_one) {
   Mounted m;
-  FakeKernel other;
-  SessionOptions options;
-  options.deviceFd = other.deviceFd();
-  options.stopped = [](siteswap::fuse::StopReason, const std::string&) {};
-  Session viewer(options, *m.overlay);
-  viewer.start([](const siteswap::fuse::Negotiated&) {});
-  CHECK_EQ(other.init(45, FakeKernel::kAllFlags).error, 0);
+  Viewer viewer(m);
+  FakeKernel& other = viewer.kernel;
   Process writer;
   const uint64_t unique = m.send(FUSE_UNLINK, kRootIno, bytesOf("version\0"s), writer.pid);
   REQUIRE(m.nextWriter().has_value());
@@ -502,6 +511,41 @@ TEST(an_interrupt_of_another_session_is_not_for_this_one) {
   m.kernel.send(FUSE_INTERRUPT, 0, bytesOf(in), unique | 1);
   const auto ended = m.kernel.wait(unique);
   CHECK(ended && ended->error == -EINTR);
+}
+
+// A verifier's observation may be over before its mount is gone: then it waits as everybody does.
+TEST(what_waits_in_a_session_that_goes_is_released) {
+  Mounted m;
+  Process installer, fresh, writer;
+  REQUIRE(m.begin(1, installer.pid) == 0);
+  installer.end();
+  {
+    Viewer viewer(m);
+    const Bytes getattr = bytesOf(fuse_getattr_in{});
+    const uint64_t waiting = viewer.kernel.send(FUSE_GETATTR, kRootIno, getattr, {}, static_cast<uint32_t>(fresh.pid));
+    REQUIRE(m.waitParked(1));
+    const uint64_t here = m.send(FUSE_GETATTR, kRootIno, getattr, writer.pid);
+    REQUIRE(m.waitParked(2));
+    viewer.session->stop();
+    m.overlay->release(*viewer.session);
+    const auto ended = viewer.kernel.wait(waiting);
+    CHECK(ended && ended->error == -EINTR);
+    CHECK_EQ(m.overlay->parkedCount(), 1u);
+    CHECK(m.isUnanswered(here));
+  }
+  CHECK_EQ(m.overlay->abortTransaction(1), 0);
+  CHECK_EQ(m.overlay->parkedCount(), 0u);
+  // One that is decided goes on in its own session, where its threads are.
+  Viewer viewer(m);
+  REQUIRE(m.begin(2, writer.pid) == 0);
+  writer.end();
+  Process late;
+  const uint64_t waiting =
+      viewer.kernel.send(FUSE_GETATTR, kRootIno, bytesOf(fuse_getattr_in{}), {}, static_cast<uint32_t>(late.pid));
+  REQUIRE(m.waitParked(1));
+  CHECK_EQ(m.overlay->abortTransaction(2), 0);
+  const auto answered = viewer.kernel.wait(waiting);
+  CHECK(answered && answered->error == 0);
 }
 
 TEST(shutting_down_answers_what_waits) {

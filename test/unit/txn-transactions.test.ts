@@ -95,6 +95,7 @@ for (const [name, exitCode, signal] of [
     await new Promise((resolve) => setTimeout(resolve, 50));
     assert.equal(w.store.head, 0);
     assert.deepEqual(w.engine.calls, [`begin ${id}`, `abort ${id}`]);
+    assert.deepEqual(w.engine.refusals.get(id), { exceptRoot: false, quietMs: null });
     assert.deepEqual(await tree(w.store.layout.root), before);
   });
 }
@@ -115,6 +116,7 @@ test('an installer that changed nothing makes no generation', async (t) => {
   await w.transactions.settled();
   assert.equal(w.store.head, 0);
   assert.deepEqual(w.engine.calls, [`begin ${id}`, `freeze ${id}`, `abort ${id}`]);
+  assert.equal(w.engine.refusals.get(id), undefined, 'a daemon that it started is free to write');
 });
 
 test('two writers of one installer share a transaction', async (t) => {
@@ -353,6 +355,10 @@ test('explicit: nothing ends it but commit, abort, or the end of its process', a
   assert.deepEqual(w.transactions.list(), []);
   const dropped = await w.begin({ pid: 2, when: 'explicit' });
   await w.transactions.abort(dropped.id);
+  assert.deepEqual(w.engine.refusals.get(dropped.id), { exceptRoot: true, quietMs: null }, 'a shell goes on');
+  const plain = await w.begin({ pid: 3, when: 'exit-or-quiet' });
+  await w.transactions.abort(plain.id);
+  assert.deepEqual(w.engine.refusals.get(plain.id), { exceptRoot: false, quietMs: QUIET_MS });
   assert.equal(w.store.head, 0);
   await assert.rejects(w.transactions.abort(dropped.id), { code: 'NO_TRANSACTION', exitCode: 13 });
 });
