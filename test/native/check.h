@@ -37,13 +37,22 @@ struct Registration {
   Registration(const char* name, void (*body)()) { tests().push_back({name, body}); }
 };
 
-inline bool verify(bool holds, const char* file, int line, const std::string& what) {
+// Hundreds of checks in a file are most of what its compiler has to do, so a check is a call and no more: neither is
+// inlined, and what a failing one says is put together out of the way.
+[[gnu::noinline, gnu::cold]] inline void fail(const char* file, int line, const char* what) {
+  ++failures;
+  std::fprintf(stderr, "%s:%d: in %s: %s\n", file, line, running.load(), what);
+}
+
+[[gnu::noinline]] inline bool verify(bool holds, const char* file, int line, const char* what) {
   ++checks;
-  if (!holds) {
-    ++failures;
-    std::fprintf(stderr, "%s:%d: in %s: %s\n", file, line, running.load(), what.c_str());
-  }
+  if (!holds) fail(file, line, what);
   return holds;
+}
+
+// For words that are made at run time.
+inline bool verify(bool holds, const char* file, int line, const std::string& what) {
+  return verify(holds, file, line, what.c_str());
 }
 
 template <class T>
@@ -60,20 +69,21 @@ std::string show(const T& value) {
 }
 
 template <class A, class B>
-std::string unequal(const char* what, const A& a, const B& b) {
-  std::string text(what);
-  return text.append(": ").append(show(a)).append(" != ").append(show(b));
+[[gnu::noinline, gnu::cold]] void failUnequal(const A& a, const B& b, const char* file, int line, const char* what) {
+  fail(file, line, std::string(what).append(": ").append(show(a)).append(" != ").append(show(b)).c_str());
 }
 
 template <class A, class B>
-bool verifyEqual(const A& a, const B& b, const char* file, int line, const char* what) {
+[[gnu::noinline]] bool verifyEqual(const A& a, const B& b, const char* file, int line, const char* what) {
+  bool holds;
   if constexpr (std::is_integral_v<A> && std::is_integral_v<B>) {
-    const bool holds = static_cast<long long>(a) == static_cast<long long>(b);
-    return verify(holds, file, line, holds ? "" : unequal(what, a, b));
+    holds = static_cast<long long>(a) == static_cast<long long>(b);
   } else {
-    const bool holds = a == b;
-    return verify(holds, file, line, holds ? "" : unequal(what, a, b));
+    holds = a == b;
   }
+  ++checks;
+  if (!holds) failUnequal(a, b, file, line, what);
+  return holds;
 }
 
 // The seed of random tests: CHECK_SEED, else a new one. Print it when something fails.
