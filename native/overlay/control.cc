@@ -13,7 +13,7 @@ namespace {
 
 // How long after its end an installer's parent may take to reap it, before its exit status is guessed at otherwise.
 constexpr int kReapPatienceMs = 2000;
-constexpr size_t kMostAncestors = 64;
+constexpr size_t kMostMemberAncestors = 64;
 
 }  // namespace
 
@@ -49,7 +49,7 @@ int Overlay::beginTransaction(uint32_t id, const std::string& directory, int roo
   txn->root = processes_.ofPid(rootPid);
   if (!txn->root) return ESRCH;
   process::ProcessPtr at = txn->root;
-  while (at && txn->ancestors.size() < kMostAncestors) {
+  while (at && txn->ancestors.size() < kMostMemberAncestors) {
     const pid_t parent = at->currentParent();
     if (parent <= 1) break;
     at = processes_.ofPid(parent);

@@ -14,7 +14,7 @@ namespace siteswap::overlay {
 
 namespace {
 
-constexpr char kMagic[8] = {'S', 'S', 'W', 'J', 'R', 'N', 'L', '1'};
+constexpr char kJournalMagic[8] = {'S', 'S', 'W', 'J', 'R', 'N', 'L', '1'};
 constexpr size_t kChunk = size_t{1} << 20;
 
 struct Frame {
@@ -99,8 +99,8 @@ int Journal::create(const std::string& path) {
   fd_ = sys::UniqueFd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!fd_) return errno;
   if (const int e = mapUpTo(kChunk)) return e;
-  std::memcpy(map_, kMagic, sizeof kMagic);
-  used_ = sizeof kMagic;
+  std::memcpy(map_, kJournalMagic, sizeof kJournalMagic);
+  used_ = sizeof kJournalMagic;
   return 0;
 }
 
@@ -109,9 +109,9 @@ int Journal::replay(const std::string& path, const std::function<void(const Reco
   if (!fd_) return errno;
   struct stat st;
   if (::fstat(fd_.get(), &st) != 0) return errno;
-  if (const int e = mapUpTo(std::max(static_cast<size_t>(st.st_size), sizeof kMagic))) return e;
-  if (std::memcmp(map_, kMagic, sizeof kMagic) != 0) return EBADMSG;
-  used_ = sizeof kMagic;
+  if (const int e = mapUpTo(std::max(static_cast<size_t>(st.st_size), sizeof kJournalMagic))) return e;
+  if (std::memcmp(map_, kJournalMagic, sizeof kJournalMagic) != 0) return EBADMSG;
+  used_ = sizeof kJournalMagic;
   while (used_ + sizeof(Frame) <= mapSize_) {
     Frame frame;
     std::memcpy(&frame, map_ + used_, sizeof frame);

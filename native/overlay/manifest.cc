@@ -13,7 +13,7 @@ namespace siteswap::overlay {
 
 namespace {
 
-constexpr char kMagic[8] = {'S', 'I', 'T', 'E', 'S', 'W', 'A', 'P'};
+constexpr char kManifestMagic[8] = {'S', 'I', 'T', 'E', 'S', 'W', 'A', 'P'};
 
 bool isSoundName(std::string_view name) {
   return !name.empty() && name.size() <= 255 && name != "." && name != ".." &&
@@ -60,7 +60,8 @@ Manifest::~Manifest() {
 
 bool Manifest::check(std::string& error) {
   const ManifestHeader& h = header();
-  if (std::memcmp(h.magic, kMagic, sizeof kMagic) != 0) return error = "is not a siteswap manifest", false;
+  if (std::memcmp(h.magic, kManifestMagic, sizeof kManifestMagic) != 0)
+    return error = "is not a siteswap manifest", false;
   if (h.version != kManifestVersion || h.flags != 0) {
     return error = "has the unknown version " + std::to_string(h.version) + " or unknown flags", false;
   }
