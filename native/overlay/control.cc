@@ -226,7 +226,7 @@ int Overlay::abortTransaction(uint32_t id, const Refusal& refusal, std::vector<i
     txn->tree->setState(TransactionState::kAborted);
     txn->tree->releaseCommitted([](uint64_t) { return true; });
     if (!refusal.none) {
-      const auto dropped = std::make_shared<Dropped>(id, refusal.quietMs, sys::realtimeNs() / 1'000'000);
+      const auto dropped = std::make_shared<Dropped>(Dropped{id, refusal.quietMs, sys::realtimeNs() / 1'000'000});
       std::vector<int> pids = detach(txn, dropped, refusal.exceptRoot);
       if (refused != nullptr) *refused = std::move(pids);
     }
