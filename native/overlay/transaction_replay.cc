@@ -19,6 +19,11 @@ bool isSoundName(const std::string& name) {
          name.find('\0') == std::string::npos;
 }
 
+bool isMutation(const Record& record) {
+  const bool isLive = record.type == RecordType::kCreate && (record.flags & kFromLive) != 0;
+  return record.type != RecordType::kBegin && record.type != RecordType::kMaterialise && !isLive;
+}
+
 }  // namespace
 
 int Transaction::restore() {
@@ -29,7 +34,9 @@ int Transaction::restore() {
   replaying_ = true;
   const int e = journal_.replay(options_.directory + "/journal", [&](const Record& record) {
     sound = sound && isSound(record);
-    if (sound) apply(record);
+    if (!sound) return;
+    apply(record);
+    if (isMutation(record)) ++mutations_;
   });
   replaying_ = false;
   if (e != 0) return e;

@@ -108,6 +108,9 @@ test('log: what each generation changed', () => {
   ]);
   assert.match(text, /^1 .* commit +demo 1.0 → 2.0, new 3 \(new\), old 4 \(removed\) +pip install$/m);
   assert.match(text, /^0 .* base +- +-$/m);
+  const many = Array.from({ length: 17 }, (_, i) => ({ name: `p${i}`, from: null, to: '1' }));
+  const long = logTable([{ ...base, generation: 1, reason: 'commit', command: ['uv'], packages: many }]);
+  assert.match(long, / p3 1 \(new\), and 13 more +uv$/m);
 });
 
 test('doctor says what fails and what to do', () => {

@@ -325,6 +325,7 @@ struct World {
     auto second = std::make_unique<Transaction>(optionsFor(store, 1, store.root(0), numbers));
     CHECK_EQ(second->restore(), 0);
     CHECK(second->state() == TransactionState::kFrozen);
+    CHECK_EQ(second->mutations() > 0, tree->mutations() > 0);
     return second;
   }
 

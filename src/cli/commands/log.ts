@@ -7,6 +7,9 @@ import { formatCommand } from '../../util/format-command.js';
 import { formatTime, print, printJson, table } from '../output.js';
 import { ask, mountOrStore } from '../target.js';
 
+/** In a row of the table; --json has all. */
+const PACKAGES_SHOWN = 4;
+
 interface Options {
   limit?: number;
   store?: string;
@@ -48,10 +51,16 @@ export function logTable(generations: readonly GenerationSummary[]): string {
     String(generation.generation),
     formatTime(generation.createdMs),
     generation.reason,
-    generation.packages.map(packageChange).join(', ') || '-',
+    packagesText(generation.packages) || '-',
     generation.command.length > 0 ? formatCommand(generation.command) : '-',
   ]);
   return table([['GENERATION', 'TIME', 'REASON', 'PACKAGES', 'COMMAND'], ...rows]);
+}
+
+function packagesText(packages: GenerationSummary['packages']): string {
+  const more = packages.length - PACKAGES_SHOWN;
+  const shown = packages.slice(0, PACKAGES_SHOWN).map(packageChange).join(', ');
+  return more > 0 ? `${shown}, and ${more} more` : shown;
 }
 
 function packageChange({ name, from, to }: GenerationSummary['packages'][number]): string {
