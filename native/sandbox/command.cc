@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "process/proc_files.h"
 #include "sandbox/landlock.h"
 #include "sandbox/message.h"
 
@@ -62,6 +63,23 @@ void setLimits(const Options& options, size_t threadsLimit) {
 // root more than an owner of files goes (mounting, tracing, killing, modules, devices, networks, changing owners).
 constexpr int kKeptByRoot = CAP_DAC_READ_SEARCH;
 
+// The kernel lets nobody drop groups in a user namespace whose groups were mapped without a right to do so (every one
+// of `unshare --user --map-root-user`): a group may be there to take rights away, see user_namespaces(7).
+bool groupsAreFixed() {
+  const auto answer = process::readProcFile(getpid(), "setgroups");
+  return answer && answer->starts_with("deny");
+}
+
+void dropGroups() {
+  if (setgroups(0, nullptr) == 0) return;
+  const int failure = errno;
+  // A container's root may lack CAP_SETGID; it must then have no groups to lose. Where they are fixed, the installer
+  // could not drop them either: they are no more than it had.
+  if (getgroups(0, nullptr) == 0 || (failure == EPERM && groupsAreFixed())) return;
+  errno = failure;
+  need(false, "setgroups");
+}
+
 void dropRights(const Options& options) {
   if (geteuid() != 0) {
     if (options.uid == getuid() && options.gid == getgid()) return;
@@ -74,8 +92,7 @@ void dropRights(const Options& options) {
     (void)prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
   }
   (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-  // A container's root may lack CAP_SETGID; it must then have no groups to lose.
-  need(setgroups(0, nullptr) == 0 || getgroups(0, nullptr) == 0, "setgroups");
+  dropGroups();
   need(setresgid(options.gid, options.gid, options.gid) == 0, "setresgid");
   need(setresuid(options.uid, options.uid, options.uid) == 0, "setresuid");
 
@@ -144,9 +161,10 @@ void becomeCommand(const Options& options, const Scratch& scratch, int output, i
     // The program is looked for in CMD's PATH, not in ours.
     environ = const_cast<char**>(environment.data());
     execvpe(arguments[0], arguments.data(), environment.data());
-    need(false, arguments[0]);
+    const std::string why = options.command[0] + ": " + std::strerror(errno);
+    sendMessage(report, Message(Message::Kind::kNotStarted, 0, why));
   } catch (const Failure& failure) {
-    sendMessage(report, Message(Message::Kind::kNotStarted, 0, failure.what));
+    sendMessage(report, Message(Message::Kind::kFailed, 0, failure.what));
   }
   _exit(kExitNotStarted);
 }

@@ -59,7 +59,7 @@ void runFirstProcess(const Options& options, Namespaces namespaces, Scratch& scr
     _exit(1);
   }
   if (!scratch.giveAway()) {
-    sendMessage(supervisor, Message(Message::Kind::kNotStarted, 0, scratch.path() + ": " + std::strerror(errno)));
+    sendMessage(supervisor, Message(Message::Kind::kFailed, 0, scratch.path() + ": " + std::strerror(errno)));
     _exit(1);
   }
 
@@ -71,7 +71,7 @@ void runFirstProcess(const Options& options, Namespaces namespaces, Scratch& scr
   const pid_t command = ended < 0 ? -1 : fork();
   if (command == 0) becomeCommand(options, scratch, output, supervisor, threadsLimit);
   if (command < 0) {
-    sendMessage(supervisor, Message(Message::Kind::kNotStarted, 0, std::string("fork: ") + std::strerror(errno)));
+    sendMessage(supervisor, Message(Message::Kind::kFailed, 0, std::string("fork: ") + std::strerror(errno)));
     _exit(1);
   }
   close(output);

@@ -15,7 +15,8 @@ struct Message {
   enum class Kind {
     kNoNamespaces,  // they could not be set up: the first process ends, nothing else has happened
     kConfined,      // `status`: Landlock's version; CMD is about to be executed
-    kNotStarted,    // `text`: why
+    kFailed,        // `text`: why there is no sandbox to execute CMD in
+    kNotStarted,    // `text`: why CMD can't be executed; the sandbox is as it should be
     kEnded,         // `status`: of CMD, in wait(2) format
     kAbort,         // to the first process: end CMD so that it can say where it is (SIGABRT)
   };

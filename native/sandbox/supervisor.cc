@@ -125,7 +125,7 @@ class Supervisor {
     if (firstPid_ < 0) return fail("fork");
   }
 
-  void fail(const std::string& what) { decide("failed-to-start", what + ": " + std::strerror(errno)); }
+  void fail(const std::string& what) { decide("sandbox-failed", what + ": " + std::strerror(errno)); }
 
   // The first thing that happens is what is told.
   void decide(const char* kind, std::string reason = "") {
@@ -165,7 +165,7 @@ class Supervisor {
     if (!receiveMessage(first_.get(), message)) {
       // Nobody but root or the kernel, when memory runs out, can have done that.
       first_.reset();
-      return decide("failed-to-start", "the sandbox's first process was killed");
+      return decide("sandbox-failed", "the sandbox's first process was killed");
     }
     switch (message.kind) {
       case Message::Kind::kNoNamespaces:
@@ -174,6 +174,8 @@ class Supervisor {
       case Message::Kind::kConfined:
         landlock_ = message.status;
         return;
+      case Message::Kind::kFailed:
+        return decide("sandbox-failed", message.text);
       case Message::Kind::kNotStarted:
         return decide("failed-to-start", message.text);
       case Message::Kind::kEnded:

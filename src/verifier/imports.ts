@@ -34,7 +34,7 @@ interface Complaint {
 type Result =
   | { kind: 'imported'; complaint: Complaint | null }
   | { kind: 'absent' | 'failed'; text: string; file: string | null }
-  | { kind: 'not-run'; text: string };
+  | { kind: 'untested'; text: string };
 
 /** Findings in the order of `modules`. */
 export async function importTest(options: ImportTestOptions): Promise<Finding[]> {
@@ -63,19 +63,17 @@ async function testModule(options: ImportTestOptions, module: string): Promise<F
   const after = await importIn('after', options, module);
   if (after.kind === 'imported' && after.complaint === null) return [];
   const before = await importIn('before', options, module);
+  // What nobody could look at is not taken for good, and not for a module's fault.
+  if (after.kind === 'untested') return [untested(after.text)];
+  if (before.kind === 'untested') return [untested(before.text)];
   switch (after.kind) {
     case 'imported':
       if (before.kind === 'imported' && before.complaint?.about === after.complaint?.about) return [];
       return [warning(module, `${module} can be imported, but ${after.complaint?.text}`)];
-    case 'not-run':
-      if (before.kind === 'not-run') return [warning('', `imports were not tested: ${after.text}`)];
-      return [{ severity: 'error', check: CHECK, path: module, message: `importing ${module} failed: ${after.text}` }];
     case 'absent':
     case 'failed': {
       const path = after.file ?? module;
-      if (before.kind === 'imported') {
-        return [{ severity: 'error', check: CHECK, path, message: `importing ${module} failed: ${after.text}` }];
-      }
+      if (before.kind === 'imported') return [failure(path, `importing ${module} failed: ${after.text}`)];
       return before.kind === 'absent' ? [warning(path, `new module ${module} does not import: ${after.text}`)] : [];
     }
   }
@@ -84,7 +82,7 @@ async function testModule(options: ImportTestOptions, module: string): Promise<F
 async function importIn(view: View, { interpreter, run }: ImportTestOptions, module: string): Promise<Result> {
   const mark = `siteswap-${randomBytes(16).toString('hex')} `;
   const outcome = await run(view, importCommand(interpreter, module, mark));
-  if (outcome.kind === 'failed-to-start') return { kind: 'not-run', text: outcome.output };
+  if (outcome.kind === 'sandbox-failed') return { kind: 'untested', text: describeEnd(outcome) };
   const answer = parseAnswer(outcome.output, mark);
   if (answer === null) return { kind: 'failed', text: describeEnd(outcome), file: null };
   if (answer.kind === 'imported') return { kind: 'imported', complaint: complaintAbout(outcome) };
@@ -108,6 +106,8 @@ function describeEnd(outcome: SandboxOutcome): string {
       return 'it started more processes than a test may';
     case 'failed-to-start':
       return outcome.output;
+    case 'sandbox-failed':
+      return `the sandbox failed: ${outcome.output}`;
   }
 }
 
@@ -127,11 +127,19 @@ function seconds({ durationMs }: SandboxOutcome): string {
   return durationMs < 10_000 ? `${(durationMs / 1000).toFixed(1)} s` : `${Math.round(durationMs / 1000)} s`;
 }
 
+function untested(why: string): Finding {
+  return failure('', `imports can't be tested: ${why}`);
+}
+
+function failure(path: string, message: string): Finding {
+  return { severity: 'error', check: CHECK, path, message };
+}
+
 function warning(path: string, message: string): Finding {
   return { severity: 'warning', check: CHECK, path, message };
 }
 
-/** A sandbox that can't be started says the same about every module. */
+/** A sandbox that fails says the same about every module. */
 function once(findings: readonly Finding[]): Finding[] {
   const seen = new Set<string>();
   return findings.filter(({ message }) => !seen.has(message) && seen.add(message));

@@ -1,6 +1,8 @@
 /**
  * The environment's interpreter: does it start in the staged tree (a broken `.pth` or `sitecustomize` stops all of them), and
  * what does it say of itself. Asked in the sandbox, since it runs what was installed.
+ *
+ * A sandbox that fails has asked nothing: that is told as its own fault, and refused where imports were to be tested.
  */
 import { randomBytes } from 'node:crypto';
 import * as v from 'valibot';
@@ -48,6 +50,8 @@ export interface InterpreterOptions {
   /** Of the tree that is judged. */
   root: string;
   run: (view: View, command: readonly string[]) => Promise<SandboxOutcome>;
+  /** It is asked because imports shall be tested next. */
+  importsFollow: boolean;
 }
 
 export async function askInterpreter(
@@ -55,17 +59,30 @@ export async function askInterpreter(
 ): Promise<{ facts: InterpreterFacts | null; findings: Finding[] }> {
   const after = await ask('after', options);
   if (after.facts !== null) return { facts: after.facts, findings: [] };
+  if (after.outcome.kind === 'sandbox-failed') return untested(after.outcome, options);
   const before = await ask('before', options);
+  if (before.outcome.kind === 'sandbox-failed') return untested(before.outcome, options);
   const said = firstAndLast(after.outcome.output) || after.outcome.kind;
-  const finding = (severity: Finding['severity'], what: string): Finding => ({
-    severity,
-    check: INTERPRETER_CHECK,
-    path: '',
-    message: oneLine(`${options.interpreter} ${what}: ${said}`),
-  });
+  const finding = (severity: Finding['severity'], what: string): Finding =>
+    interpreterFinding(severity, `${options.interpreter} ${what}: ${said}`);
   if (before.facts !== null) return { facts: before.facts, findings: [finding('error', 'does not start any more')] };
   // Not this transaction's doing; but nobody shall believe that something was imported.
   return { facts: null, findings: [finding('warning', 'does not start, so no import was tested')] };
+}
+
+/** A commit that nobody looked at would break what is promised; who wants none of it says so (`--verify record`). */
+function untested(
+  { output }: SandboxOutcome,
+  { importsFollow }: InterpreterOptions,
+): { facts: null; findings: Finding[] } {
+  const finding = importsFollow
+    ? interpreterFinding('error', `imports can't be tested: the sandbox failed: ${output}`)
+    : interpreterFinding('warning', `the interpreter can't be tested: the sandbox failed: ${output}`);
+  return { facts: null, findings: [finding] };
+}
+
+function interpreterFinding(severity: Finding['severity'], message: string): Finding {
+  return { severity, check: INTERPRETER_CHECK, path: '', message: oneLine(message) };
 }
 
 async function ask(

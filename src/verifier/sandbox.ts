@@ -38,10 +38,18 @@ export interface SandboxOptions {
 }
 
 export interface SandboxOutcome {
-  kind: 'exited' | 'signalled' | 'timed-out' | 'too-much-memory' | 'too-many-processes' | 'failed-to-start';
+  /** `failed-to-start`: there is no such program. `sandbox-failed`: nothing was run, and the command is not to blame. */
+  kind:
+    | 'exited'
+    | 'signalled'
+    | 'timed-out'
+    | 'too-much-memory'
+    | 'too-many-processes'
+    | 'failed-to-start'
+    | 'sandbox-failed';
   code: number | null;
   signal: string | null;
-  /** Standard output and standard error, cut in the middle; why, when it failed to start. */
+  /** Standard output and standard error, cut in the middle; why, when nothing was run. */
   output: string;
   durationMs: number;
   /** Processes that the command had left running, and that were ended. */
@@ -99,10 +107,10 @@ export async function runSandboxed(options: SandboxOptions): Promise<SandboxOutc
       stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
     });
   } catch (error) {
-    return failedToStart(describe(error));
+    return sandboxFailed(describe(error));
   }
   if (child.pid === undefined) {
-    return failedToStart(await new Promise((resolve) => child.once('error', (error) => resolve(error.message))));
+    return sandboxFailed(await new Promise((resolve) => child.once('error', (error) => resolve(error.message))));
   }
   const { pid } = child;
   const go = child.stdio[0] as Writable;
@@ -132,7 +140,7 @@ export async function runSandboxed(options: SandboxOptions): Promise<SandboxOutc
     child.once('close', (code, signal) => resolve(signal ? `killed by ${signal}` : code === 0 ? null : complaint()));
   });
   if (refused) throw refused.error;
-  if (failure !== null || report === undefined) return failedToStart(`${PROGRAM}: ${failure ?? 'no result'}`);
+  if (failure !== null || report === undefined) return sandboxFailed(`${PROGRAM}: ${failure ?? 'no result'}`);
   const { signal, reason, ...outcome } = report;
   return { ...outcome, signal: signalName(signal), output: output() || reason };
 }
@@ -182,9 +190,9 @@ function signalName(number: number | null): string | null {
   return named?.[0] ?? `signal ${number}`;
 }
 
-function failedToStart(output: string): SandboxOutcome {
+function sandboxFailed(output: string): SandboxOutcome {
   return {
-    kind: 'failed-to-start',
+    kind: 'sandbox-failed',
     code: null,
     signal: null,
     output,

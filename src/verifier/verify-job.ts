@@ -54,8 +54,7 @@ export async function verifyJob(job: Job, host: VerifyHost): Promise<Report> {
     );
     verification.findings.push(...findings);
     verification.checks.push(...checks);
-    const imports = level === 'import' || level === 'deep';
-    if (environment !== null && facts !== null && imports) {
+    if (environment !== null && facts !== null && verification.testsImports) {
       const modules = touchedModules(changes, after);
       const dependents = level === 'deep' ? await modulesOfDependents(packages, after) : [];
       await verification.imports(environment, [...new Set([...modules, ...dependents])]);
@@ -84,6 +83,11 @@ class Verification {
     this.#skip = new Set(job.skip);
   }
 
+  get testsImports(): boolean {
+    const { level } = this.job;
+    return (level === 'import' || level === 'deep') && !this.#skip.has('import');
+  }
+
   async interpreter(environment: PythonEnvironment): Promise<InterpreterFacts | null> {
     let facts: InterpreterFacts | null = null;
     await this.#timed(INTERPRETER_CHECK, async () => {
@@ -91,6 +95,7 @@ class Verification {
         interpreter: environment.interpreter,
         root: this.job.mountpoint,
         run: (view, command) => this.#run(view, command, this.job.limits.importMs, environment),
+        importsFollow: this.testsImports,
       });
       facts = asked.facts;
       return asked.findings;
@@ -162,6 +167,8 @@ function endOf({ kind, code, signal, durationMs }: SandboxOutcome): string {
       return 'started more processes than it may';
     case 'failed-to-start':
       return 'could not be started';
+    case 'sandbox-failed':
+      return 'could not be run, since the sandbox failed';
   }
 }
 

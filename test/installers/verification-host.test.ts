@@ -9,10 +9,10 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import * as v from 'valibot';
 import { methods } from '../../src/daemon/control-protocol.js';
-import { notRun } from '../helpers/mounted-site.js';
+import { notRun, SITESWAP } from '../helpers/mounted-site.js';
 import { mountedVenv, until } from '../helpers/mounted-venv.js';
 import { ORDINARY_UID, ordinaryPython, ordinaryUserProblem } from '../helpers/private-namespace.js';
-import { runProgram } from '../helpers/venv.js';
+import { makeVenv, runProgram } from '../helpers/venv.js';
 import {
   assertRunRefused,
   childrenOf,
@@ -82,6 +82,36 @@ raise RuntimeError(f'{who}: {said}')
     );
     // The same, installed by root: it is the rights that make the difference.
     assertRunRefused(await runInstall(mounted, wheel), /RuntimeError: \(0, 0, 0\) .*: for root only /);
+  },
+);
+
+/** Where no group can be dropped: /proc/self/setgroups says "deny". */
+test(
+  'in a user namespace without root: a broken package is refused as elsewhere',
+  { timeout: TIMEOUT_MS },
+  async (t) => {
+    // Root may have none that it could fail to drop.
+    const groups = process.getuid?.() === 0 ? ['setpriv', '--groups=4711'] : [];
+    const rootless = [...groups, 'unshare', '--user', '--map-root-user', '--mount'];
+    const possible = await runProgram('env', [...rootless, 'sh', '-c', ': <>/dev/fuse']);
+    if (possible.code !== 0) return notRun(t, `a user namespace can't be used here: ${possible.stderr}`);
+    const work = realpathSync(mkdtempSync(join(tmpdir(), 'siteswap-rootless-')));
+    t.after(() => rmSync(work, { recursive: true, force: true }));
+    const venv = makeVenv(join(work, 'venv'));
+    await installedBefore((dir) => wheelOf(dir, 'demo', '1.0'))(venv, work);
+    const wheel = wheelOf(work, 'demo', '2.0', { more: 'raise RuntimeError("broken")\n' });
+    const script = `
+    siteswap() { timeout 100 ${SITESWAP.map((word) => `'${word}'`).join(' ')} "$@"; }
+    siteswap mount "$SITE" || exit 1
+    siteswap run "$SITE" -- "$PYTHON" -m pip --no-cache-dir ${PIP_INSTALL.join(' ')} "$WHEEL"
+    echo "run: $?"
+    siteswap unmount --purge "$SITE"`;
+    const { code, stdout, stderr } = await runProgram('env', [...rootless, 'bash', '-c', script], {
+      env: { ...venv.env, SITE: venv.sitePackages, PYTHON: venv.python, WHEEL: wheel },
+    });
+    assert.equal(code, 0, stdout + stderr);
+    assert.match(stderr, /importing demo failed: RuntimeError: broken/);
+    assert.match(stdout, /^run: 120$/m);
   },
 );
 

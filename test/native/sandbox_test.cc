@@ -2,7 +2,11 @@
 // (test/unit/verifier-sandbox.test.ts), with interpreters and as other users.
 #include <dirent.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <sched.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,8 +66,12 @@ std::string readToEnd(int fd) {
   return text;
 }
 
-// `go`: what is written to the supervisor before its descriptor 0 ends.
-Run run(Options options, const std::vector<std::string>& command, bool keepOpen, const std::string& go) {
+constexpr int kNotPrepared = 98;
+
+// `go`: what is written to the supervisor before its descriptor 0 ends. `prepare`: done first in the supervisor's
+// process; when it can't be, the exit code is kNotPrepared.
+Run run(Options options, const std::vector<std::string>& command, bool keepOpen, const std::string& go,
+        bool (*prepare)() = nullptr) {
   options.command = command;
   int control[2], printed[2], results[2];
   if (pipe(control) != 0 || pipe(printed) != 0 || pipe(results) != 0) std::abort();
@@ -76,6 +84,7 @@ Run run(Options options, const std::vector<std::string>& command, bool keepOpen,
     dup2(in, 0);
     dup2(out, 1);
     dup2(result, 3);
+    if (prepare != nullptr && !prepare()) _exit(kNotPrepared);
     try {
       _exit(supervise(options));
     } catch (const std::exception& error) {
@@ -106,6 +115,36 @@ Options optionsIn(const std::string& directory) {
   options.scratch = directory + "/scratch";
   options.environment = {"PATH=/usr/bin:/bin"};
   return options;
+}
+
+bool writeProcFile(const char* path, const std::string& text) {
+  const int fd = open(path, O_WRONLY | O_CLOEXEC);
+  const bool done = fd >= 0 && write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  close(fd);
+  return done;
+}
+
+// Root has groups to lose then; others have those that they have.
+bool haveGroups() {
+  const gid_t some = 4711;
+  return geteuid() != 0 || setgroups(1, &some) == 0;
+}
+
+// As `unshare --user --map-root-user` does.
+bool enterUserNamespace() {
+  const std::string uid = std::to_string(getuid()), gid = std::to_string(getgid());
+  return haveGroups() && unshare(CLONE_NEWUSER) == 0 && writeProcFile("/proc/self/setgroups", "deny") &&
+         writeProcFile("/proc/self/uid_map", "0 " + uid + " 1") &&
+         writeProcFile("/proc/self/gid_map", "0 " + gid + " 1");
+}
+
+bool loseTheRightToDropGroups() {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+  if (geteuid() != 0 || !haveGroups() || syscall(SYS_capget, &header, data) != 0) return false;
+  data[0].permitted &= ~(1U << CAP_SETGID);
+  data[0].effective = data[0].permitted;
+  return syscall(SYS_capset, &header, data) == 0;
 }
 
 bool contains(const std::string& text, const char* part) {
@@ -200,6 +239,28 @@ TEST(a_command_runs) {
   CHECK(contains(told.result, "\"kind\":\"exited\",\"code\":3"));
   CHECK(std::filesystem::is_empty(top));
   std::filesystem::remove_all(top);
+}
+
+TEST(a_command_runs_where_groups_can_not_be_dropped) {
+  const std::string top = temporaryDirectory();
+  Options options = optionsIn(top);
+  options.uid = options.gid = 0;
+  const Run told = run(options, {"sh", "-c", "grep CapEff /proc/self/status"}, true, "g", enterUserNamespace);
+  std::filesystem::remove_all(top);
+  if (told.exitCode == kNotPrepared) return;  // the host lets nobody make a user namespace
+  CHECK(contains(told.result, "\"kind\":\"exited\",\"code\":0"));
+  // Of root's rights it has the one to read.
+  CHECK_EQ(told.output, "CapEff:\t0000000000000004\n");
+}
+
+TEST(groups_that_are_only_not_dropped_are_the_sandbox_s_failure) {
+  const std::string top = temporaryDirectory();
+  const Run told = run(optionsIn(top), {"echo", "hello"}, true, "g", loseTheRightToDropGroups);
+  std::filesystem::remove_all(top);
+  if (told.exitCode == kNotPrepared) return;  // only root has that right
+  CHECK_EQ(told.output, "");
+  CHECK(contains(told.result, "\"kind\":\"sandbox-failed\""));
+  CHECK(contains(told.result, "\"reason\":\"setgroups: Operation not permitted\""));
 }
 
 TEST(it_is_not_started_without_the_word) {

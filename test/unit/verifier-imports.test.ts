@@ -167,17 +167,14 @@ function outcome(part: Partial<SandboxOutcome>): SandboxOutcome {
   return { kind: 'exited', ...base, ...part };
 }
 
-test('a sandbox that cannot be started is told once, and is an error when only the tree after is to blame', async () => {
-  const notStarted = outcome({ kind: 'failed-to-start', output: 'no such program' });
+test('a sandbox that fails is told once, and refuses: nobody has looked at the modules', async () => {
+  const failed = outcome({ kind: 'sandbox-failed', output: 'setgroups: Operation not permitted' });
+  const told = [error('', "imports can't be tested: the sandbox failed: setgroups: Operation not permitted")];
   const options = { interpreter: 'python', modules: ['a', 'b'], concurrency: 1 };
-  assert.deepEqual(await importTest({ ...options, run: async () => notStarted }), [
-    warning('', 'imports were not tested: no such program'),
-  ]);
-  const run = async (view: View): Promise<SandboxOutcome> => (view === 'after' ? notStarted : outcome({ code: 1 }));
-  assert.deepEqual(await importTest({ ...options, run }), [
-    error('a', 'importing a failed: no such program'),
-    error('b', 'importing b failed: no such program'),
-  ]);
+  for (const where of [['after', 'before'], ['after'], ['before']]) {
+    const run = async (view: View): Promise<SandboxOutcome> => (where.includes(view) ? failed : outcome({ code: 1 }));
+    assert.deepEqual(await importTest({ ...options, run }), told);
+  }
 });
 
 test('at most so many modules, at most so many at once', async () => {

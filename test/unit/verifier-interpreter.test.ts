@@ -38,6 +38,7 @@ test('markers, and what lies elsewhere, of a real one', async () => {
   const { facts, findings } = await askInterpreter({
     interpreter: venv.python,
     root: venv.sitePackages,
+    importsFollow: true,
     run: (view, command) => {
       views.push(view);
       return Promise.resolve(really(command));
@@ -67,6 +68,7 @@ test('it started before and does not now: an error, in one printable line', asyn
   const { facts, findings } = await askInterpreter({
     interpreter: venv.python,
     root: venv.sitePackages,
+    importsFollow: true,
     run: (view, command) =>
       Promise.resolve(
         view === 'before' ? really(command) : outcome('Error in x.pth\n  more\nValueError: \x1b[2Jno\n', 1),
@@ -81,6 +83,7 @@ test('it did not start before either: told, no more; nobody is to blame', async 
   const asked = askInterpreter({
     interpreter: '/nowhere/python',
     root: venv.sitePackages,
+    importsFollow: true,
     run: () => Promise.resolve(outcome('command not found', 127)),
   });
   const message = '/nowhere/python does not start, so no import was tested: command not found';
@@ -88,11 +91,30 @@ test('it did not start before either: told, no more; nobody is to blame', async 
   assert.deepEqual(await asked, { facts: null, findings: [finding] });
 });
 
+test("a sandbox that fails: not the interpreter's fault, and refused where imports were to be tested", async () => {
+  const failed = { ...outcome('setgroups: Operation not permitted'), kind: 'sandbox-failed' } as const;
+  const asked = (where: readonly View[], importsFollow: boolean): ReturnType<typeof askInterpreter> =>
+    askInterpreter({
+      interpreter: venv.python,
+      root: venv.sitePackages,
+      importsFollow,
+      run: (view) => Promise.resolve(where.includes(view) ? failed : outcome('no', 1)),
+    });
+  const why = 'the sandbox failed: setgroups: Operation not permitted';
+  const error = { severity: 'error', check: 'interpreter', path: '', message: `imports can't be tested: ${why}` };
+  for (const where of [['after', 'before'], ['after'], ['before']] as const) {
+    assert.deepEqual(await asked(where, true), { facts: null, findings: [error] });
+  }
+  const told = { ...error, severity: 'warning', message: `the interpreter can't be tested: ${why}` };
+  assert.deepEqual(await asked(['after'], false), { facts: null, findings: [told] });
+});
+
 test('an answer that is cut short, or made up by a package, does not end the verification', async () => {
   for (const text of ['{"markers": {"os_na', '{"markers": 3}', 'null']) {
     const { facts, findings } = await askInterpreter({
       interpreter: venv.python,
       root: venv.sitePackages,
+      importsFollow: true,
       // A package may read the mark from its own command line.
       run: (_view, command) => Promise.resolve(outcome(`\n${command.at(-2)}${text}\n`)),
     });
