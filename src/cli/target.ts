@@ -77,7 +77,7 @@ export async function mounted(dir: string | undefined): Promise<SiteswapMount> {
   throw notMounted(directory);
 }
 
-function notMounted(directory: string): SiteswapError {
+export function notMounted(directory: string): SiteswapError {
   return new SiteswapError('NOT_MOUNTED', `siteswap is not mounted over ${directory}`, `siteswap mount ${directory}`);
 }
 
@@ -85,11 +85,11 @@ function notMounted(directory: string): SiteswapError {
 export async function mountOrStore(
   dir: string | undefined,
   store: string | undefined,
-): Promise<{ mount: SiteswapMount } | { mount: null; store: string }> {
+): Promise<{ mount: SiteswapMount } | { mount: null; directory: string; store: string }> {
   const { directory, mount } = await locate(dir);
   if (mount === null) {
     const path = store === undefined ? defaultStorePath(directory) : resolve(store);
-    if (isStore(path)) return { mount, store: path };
+    if (isStore(path)) return { mount, directory, store: path };
     throw store === undefined
       ? notMounted(directory)
       : new SiteswapError(

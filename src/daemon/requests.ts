@@ -9,6 +9,8 @@ import { SiteswapError } from '../util/errors.js';
 import { packageVersion } from '../util/package-root.js';
 import type { Params, Progress, Request, Result, TransactionStatus } from './control-protocol.js';
 import type { MountOptions } from './keeper-protocol.js';
+import { copiesAmong } from './mount-copies.js';
+import { listMounts } from './mountinfo.js';
 import { describeProcess } from './processes.js';
 
 /** `unmount` waits so long for a transaction that is about to end. */
@@ -28,6 +30,8 @@ export interface RequestContext {
   readOnly: boolean;
   health: () => string[];
   unmount: (lazy: boolean) => Promise<void>;
+  /** Ends the session if it goes on although it is unmounted: copies of the mount are cut off. */
+  cutOff: () => void;
 }
 
 export async function handleRequest(
@@ -190,12 +194,13 @@ function theOnly(candidates: Transaction[], verb: string): number {
 }
 
 async function unmount(context: RequestContext, { force, lazy }: Params<'unmount'>): Promise<Result<'unmount'>> {
-  const { transactions } = context;
+  const { transactions, options } = context;
   let remaining: number[] = [];
   if (force) {
     // What they wrote after the mount is gone would land in the original.
     remaining = await whoOutlives(await transactions.abortOpen(), DROPPED_PATIENCE_MS);
   } else {
+    if (!lazy) refuseCopies(options);
     const open = await transactions.stillOpen(UNMOUNT_PATIENCE_MS);
     if (open.length > 0) {
       throw new SiteswapError(
@@ -205,7 +210,13 @@ async function unmount(context: RequestContext, { force, lazy }: Params<'unmount
       );
     }
   }
-  await context.unmount(lazy);
+  try {
+    await context.unmount(lazy);
+  } catch (error) {
+    // It was unmounted before, and other copies of it were not.
+    if (!force || isMounted(options)) throw error;
+  }
+  if (force && !lazy) context.cutOff();
   return { remaining };
 }
 
@@ -218,4 +229,19 @@ async function whoOutlives(pids: readonly number[], timeoutMs: number): Promise<
     if (alive.length === 0 || Date.now() >= deadline) return alive;
     await sleep(POLL_MS);
   }
+}
+
+/** This process sees the mounts that the keeper does. */
+function refuseCopies({ directory, store }: MountOptions): void {
+  const copies = copiesAmong(listMounts(), { directory, store });
+  if (copies.length === 0) return;
+  throw new SiteswapError(
+    'BUSY',
+    `${directory} is also mounted over ${copies.join(', ')} (a bind mount), and would be served on there`,
+    `Take that away first (\`umount ${copies.at(-1)}\`), or cut it off with \`siteswap unmount --force ${directory}\`.`,
+  );
+}
+
+function isMounted({ directory, store }: MountOptions): boolean {
+  return listMounts().some((mount) => mount.mountpoint === directory && mount.store === store);
 }

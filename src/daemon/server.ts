@@ -14,6 +14,7 @@ import type { Verify } from '../txn/commit.js';
 import { Transactions } from '../txn/transactions.js';
 import { systemClock } from '../util/clock.js';
 import { describe } from '../util/errors.js';
+import { CUT_OFF_MS } from '../util/limits.js';
 import { ControlServer } from './control-server.js';
 import type { KeeperLink } from './keeper-link.js';
 import type { MountOptions } from './keeper-protocol.js';
@@ -47,6 +48,7 @@ class Server {
   readonly ended: Promise<number>;
   #end!: (code: number) => void;
   #stopping = false;
+  #over = false;
   #lastError: string | null = null;
   #lowerCheck: BackgroundCheck | null = null;
 
@@ -125,6 +127,7 @@ class Server {
       readOnly,
       health: () => this.#health(),
       unmount: (lazy: boolean) => keeper.unmount(lazy),
+      cutOff: () => this.#cutOff(),
     };
     const control = await ControlServer.listen({
       storePath: mount.store,
@@ -179,7 +182,19 @@ class Server {
     }
   }
 
+  /** The connection is over when nobody has its device open any more: this process, and then the keeper. */
+  #cutOff(): void {
+    const timer = setTimeout(
+      () => void this.#stopped('unmounted by force: copies of the mount are cut off'),
+      CUT_OFF_MS,
+    );
+    void this.ended.then(() => clearTimeout(timer));
+  }
+
   async #stopped(reason: string): Promise<void> {
+    // Stopping the engine can be told as an end once more.
+    if (this.#over) return;
+    this.#over = true;
     this.#stopping = true;
     this.options.log(`the session has ended: ${reason}`);
     try {

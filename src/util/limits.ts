@@ -18,6 +18,10 @@ export const MAX_CONNECTIONS = 64;
 export const REQUEST_TIMEOUT_MS = 10_000;
 /** An unmount: the kernel gives back every name and inode that it has cached, millions on a large host. */
 export const UNMOUNT_TIMEOUT_MS = 120_000;
+/** A daemon that serves on for so long after its unmount may have copies of the mount to serve: they are looked for. */
+export const LOOK_FOR_COPIES_MS = 3_000;
+/** A forced unmount: how long copies of the mount are served before they are cut off. */
+export const CUT_OFF_MS = 3_000;
 /** From spawning the server until it serves. */
 export const SERVER_START_TIMEOUT_MS = 30_000;
 

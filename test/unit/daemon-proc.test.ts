@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { findHolders, mappedPaths } from '../../src/daemon/holders.js';
+import { copiesAmong } from '../../src/daemon/mount-copies.js';
 import { findMount, parseMountinfo } from '../../src/daemon/mountinfo.js';
 import { printable, terminalOf, terminalPath } from '../../src/daemon/terminal.js';
 import { temporaryDirectory } from '../helpers/fake-store.js';
@@ -28,6 +29,20 @@ test('of two mounts over one directory the later one is meant', () => {
   const mounts = parseMountinfo([line('0:1', '/a'), line('0:2', '/a'), line('0:3', '/a/b')].join('\n'));
   assert.equal(findMount('/a/c', mounts)?.device, '0:2');
   assert.equal(findMount('/a/b/c', mounts)?.device, '0:3');
+});
+
+test('copies of a mount: the same device in other places, or once more in the same one', () => {
+  const line = (device: string, at: string, store = '/s'): string =>
+    `1 1 ${device} / ${at} rw - fuse.siteswap ${store} rw`;
+  const copies = (...lines: string[]): string[] =>
+    copiesAmong(parseMountinfo(lines.join('\n')), { directory: '/a', store: '/s' });
+  assert.deepEqual(copies(line('0:1', '/a')), []);
+  assert.deepEqual(copies(line('0:1', '/a'), line('0:2', '/b', '/t'), line('0:1', '/c'), line('0:1', '/a')), [
+    '/c',
+    '/a',
+  ]);
+  assert.deepEqual(copies(line('0:1', '/dead'), line('0:2', '/a')), []);
+  assert.deepEqual(copies(line('0:1', '/c')), []);
 });
 
 test('only terminals are written to', () => {
