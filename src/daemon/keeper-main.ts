@@ -2,12 +2,14 @@
 import { Socket } from 'node:net';
 import * as v from 'valibot';
 import { errorData } from '../util/errors.js';
+import { outliveStderr } from '../util/stderr.js';
 import { mountOptionsSchema, type StartMessage } from './keeper-protocol.js';
 import { runKeeper } from './keeper.js';
 import { LineChannel } from './line-channel.js';
 
 const STATUS_FD = 3;
 
+outliveStderr();
 process.chdir('/');
 process.umask(0o077);
 const options = v.parse(mountOptionsSchema, JSON.parse(process.argv[2] ?? 'null'));

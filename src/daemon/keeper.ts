@@ -5,12 +5,13 @@
  * Invariants: its cwd, files and mappings are outside of the mount; it never looks into the mount. When the server dies
  * without an unmount, the keeper ends too and the mount answers ENOTCONN: a crash never silently shows the old packages.
  */
-import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, openSync, rmSync } from 'node:fs';
 import { loadBackend } from '../fuse/backend.js';
 import { writeFileAtomic } from '../store/atomic-fs.js';
 import type { Store } from '../store/store.js';
 import { SiteswapError } from '../util/errors.js';
 import type { MountOptions } from './keeper-protocol.js';
+import { createLog } from './log.js';
 import { allowOther, open, prepare, type Report } from './prepare.js';
 import { ServerProcess } from './server-process.js';
 
@@ -83,7 +84,7 @@ async function keep(
   logFd: number,
   onReady: () => void,
 ): Promise<number> {
-  const log = (text: string): void => void writeSync(logFd, `${new Date().toISOString()} keeper: ${text}\n`);
+  const log = createLog(logFd, 'keeper');
   await writeFileAtomic(
     store.layout.session,
     `${JSON.stringify({ mountpoint: options.directory, keeperPid: process.pid, serverPid: server.pid, sinceMs: Date.now() })}\n`,

@@ -5,22 +5,25 @@ import { disabledFeatures } from '../fuse/native-backend.js';
 import { readChain } from '../policy/process-info.js';
 import { debugFor } from '../util/debug.js';
 import { describe, errorData } from '../util/errors.js';
+import { outliveStderr } from '../util/stderr.js';
 import { KeeperLink } from './keeper-link.js';
 import { mountOptionsSchema } from './keeper-protocol.js';
+import { createLog } from './log.js';
 import { SERVER_FDS } from './server-fds.js';
 import { runServer } from './server.js';
-import { printable } from './terminal.js';
 import { createVerify } from './verification.js';
 
+/** Standard error. */
+const LOG_FD = 2;
+
+outliveStderr();
 process.chdir('/');
 process.umask(0o077);
 // Ctrl-C in the foreground reaches the whole group; the keeper decides what it means.
 for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
 
 const mount = v.parse(mountOptionsSchema, JSON.parse(process.argv[2] ?? 'null'));
-// Commands and file names are somebody else's words: a log that is shown on a terminal must not obey them.
-const log = (text: string): void =>
-  void process.stderr.write(`${new Date().toISOString()} server: ${printable(text)}\n`);
+const log = createLog(LOG_FD, 'server');
 let backend: Backend | null = null;
 const keeper = new KeeperLink(SERVER_FDS.keeper, () => backend!, mount.directory);
 let code: number;
@@ -39,7 +42,7 @@ try {
     disable: disabledFeatures(),
     keeper,
     readChain: (pid) => readChain(pid, new Set([process.pid, process.ppid])),
-    createVerify: (engine) => createVerify({ engine, mount, logFd: process.stderr.fd }),
+    createVerify: (engine) => createVerify({ engine, mount, logFd: LOG_FD }),
     log,
   });
 } catch (error) {

@@ -10,6 +10,7 @@ import * as v from 'valibot';
 import { SiteswapError } from '../util/errors.js';
 import { MAX_MESSAGE_BYTES } from '../util/limits.js';
 import { packageRoot, scriptAt } from '../util/package-root.js';
+import { outliveStderr } from '../util/stderr.js';
 import { startMessageSchema, type MountOptions, type StartMessage } from './keeper-protocol.js';
 import { LineReader } from './line-reader.js';
 
@@ -22,6 +23,8 @@ export interface StartEvents {
 
 /** Resolves when it serves; in the foreground, when it has been unmounted. Rejects with a SiteswapError. */
 export async function startKeeper(options: MountOptions, events: StartEvents = {}): Promise<void> {
+  // It stays as long as the mount, and passes on the signal that ends it.
+  if (options.foreground) outliveStderr();
   const keeper = spawnNode('daemon/keeper-main', [JSON.stringify(options)], {
     detached: !options.foreground,
     stdio: ['ignore', options.foreground ? 'inherit' : 'ignore', options.foreground ? 'inherit' : 'ignore', 'pipe'],

@@ -5,11 +5,13 @@
  */
 import type { Socket } from 'node:net';
 import { describe } from '../util/errors.js';
+import { outliveStderr } from '../util/stderr.js';
 import { Channel } from './channel.js';
 import { CHANNEL_FD } from './protocol.js';
 import { treeBefore } from './trees.js';
 import { verifyJob } from './verify-job.js';
 
+outliveStderr();
 process.chdir('/');
 process.umask(0o077);
 // Ctrl-C in the foreground reaches the whole group; the server decides what it means.
