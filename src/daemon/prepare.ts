@@ -23,7 +23,7 @@ export interface Opened {
   /** It was never mounted before. */
   isNew: boolean;
   lowerFd: number;
-  /** Closes what was opened; a store that is new is deleted. For a mount that fails after this. */
+  /** Closes what was opened; a store that is new is deleted. For a mount that fails after this and before it serves. */
   undo: () => Promise<void>;
 }
 
@@ -43,7 +43,8 @@ export async function open(options: MountOptions, backend: Backend): Promise<Ope
     const isNew = store.scannedHead === null;
     const undo = async (): Promise<void> => {
       closeSync(lowerFd);
-      if (isNew) await remove(root);
+      // A server that served, but too late to be waited for, may have committed: what can't be made again is not deleted.
+      if (isNew && (await store.isUnused().catch(() => false))) await remove(root);
       store.close();
     };
     return { store, isNew, lowerFd, undo };

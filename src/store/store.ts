@@ -74,6 +74,12 @@ export class Store {
     return this.currentHead;
   }
 
+  /** Whether nobody would miss it: no commit, and nothing that waits for one. Looks at the disk, where others write. */
+  async isUnused(): Promise<boolean> {
+    const head = await readHead(this.layout);
+    return (head === null || head === 0) && (await this.keptTransactions()).length === 0;
+  }
+
   recover(): Promise<Recovery> {
     return recover(this.layout, this.head);
   }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { MountedSite, SITESWAP } from '../helpers/mounted-site.js';
@@ -69,6 +69,19 @@ test("the log's reader has gone, and the server dies: errors, and the store stay
   const read = await runProgram('cat', [join(site.dir, 'one.py')], { timeoutMs: 100_000 });
   assert.match(read.stderr, /not connected|connection abort/);
   await site.must('unmount', '--force', site.dir);
+  await site.must('mount', site.dir);
+  assert.equal(await site.shell('cat two.py'), '2\n');
+});
+
+test('session.json can not be removed at the end: that is logged, and the store stays as it is', async (t) => {
+  const { site, command } = await inForeground(t, 'pipe');
+  const session = join(site.store, 'session.json');
+  rmSync(session);
+  mkdirSync(session);
+  const exited = once(command, 'exit');
+  await site.must('unmount', site.dir);
+  assert.deepEqual(await exited, [0, null]);
+  rmSync(session, { recursive: true });
   await site.must('mount', site.dir);
   assert.equal(await site.shell('cat two.py'), '2\n');
 });

@@ -104,6 +104,24 @@ test('HEAD that is lost after a commit is damage, before the first scan it is no
   await assert.rejects(openStore(root), { code: 'STORE_DAMAGED' });
 });
 
+test('a store in which somebody worked is not unused, as the disk tells it', async (t) => {
+  const store = await openStore(join(temporaryDirectory(t), 'store'));
+  t.after(() => store.close());
+  const { layout } = store;
+  assert.equal(await store.isUnused(), true);
+  const info = { id: 7, base: 0, command: [], pid: 1, uid: 0, gid: 0, reason: null };
+  await store.createTransaction({ ...info, state: 'open' });
+  assert.equal(await store.isUnused(), true);
+  await store.updateTransaction({ ...info, state: 'refused' });
+  assert.equal(await store.isUnused(), false);
+  await store.removeTransaction(7);
+  // By the server, in another process.
+  writeFileSync(layout.head, '1\n');
+  assert.equal(await store.isUnused(), false);
+  writeFileSync(layout.head, 'damaged');
+  await assert.rejects(store.isUnused());
+});
+
 test('HEAD is never moved to a generation that can not be read', async (t) => {
   const store = await openStore(join(temporaryDirectory(t), 'store'));
   await assert.rejects(store.moveHead(5), { code: 'STORE_DAMAGED' });
