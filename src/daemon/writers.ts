@@ -11,7 +11,7 @@ import type { CommitWhen } from '../txn/transaction.js';
 import type { Transactions } from '../txn/transactions.js';
 import { isRootGone } from '../txn/transactions.js';
 import { debugFor } from '../util/debug.js';
-import { describe } from '../util/errors.js';
+import { describe, systemCode } from '../util/errors.js';
 import { terminalOf } from './terminal.js';
 
 const debug = debugFor('writers');
@@ -39,7 +39,7 @@ export class Writers {
       verdict = await this.#judge(event);
     } catch (error) {
       this.options.log(`error: ${event.op} by process ${event.pid}: ${describe(error)}`);
-      verdict = { errno: constants.errno.EIO };
+      verdict = { errno: errnoOf(error) };
     }
     debug('%s %s by %d: %o', event.op, event.path, event.pid, verdict);
     this.options.engine.decide(event.request, verdict);
@@ -81,4 +81,12 @@ export class Writers {
     const { uid, gid } = event;
     await this.options.transactions.begin({ pid, uid, gid, command, terminal: terminalOf(pid), when });
   }
+}
+
+/** What the writer can do something about: the store's disk takes nothing. */
+const OF_THE_DISK = ['ENOSPC', 'EDQUOT', 'EROFS'] as const;
+
+function errnoOf(error: unknown): number {
+  const code = systemCode(error);
+  return constants.errno[OF_THE_DISK.find((known) => known === code) ?? 'EIO'];
 }

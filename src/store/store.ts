@@ -170,7 +170,13 @@ export class Store {
   async createTransaction(info: TransactionInfoFile): Promise<string> {
     const directory = this.layout.transaction(info.id);
     await mkdir(directory, { mode: 0o700 });
-    await writeTransactionInfo(this.layout, info);
+    try {
+      await writeTransactionInfo(this.layout, info);
+    } catch (error) {
+      // A full disk has room for directories, and every try of an installer would leave one.
+      await remove(directory);
+      throw error;
+    }
     return directory;
   }
 

@@ -17,6 +17,8 @@ function chain(...commands: [number, string][]): ReturnType<WritersOptions['read
 
 interface Options {
   gone?: number[];
+  /** A system error that no transaction can begin for. */
+  failure?: string;
   roots?: number[];
   readOnly?: boolean;
   readChain?: WritersOptions['readChain'];
@@ -29,6 +31,7 @@ function world(options: Options = {}): World {
     transactions: {
       begin(beginning) {
         if (options.gone?.includes(beginning.pid)) return Promise.reject(Object.assign(new Error(), { code: 'ESRCH' }));
+        if (options.failure) return Promise.reject(Object.assign(new Error(), { code: options.failure }));
         begun.push(beginning);
         return Promise.resolve({} as Transaction);
       },
@@ -82,6 +85,10 @@ test('whatever goes wrong, the request is answered', async () => {
     [world({ readChain: () => [] }), constants.errno.EROFS],
     [world({ readOnly: true }), constants.errno.EROFS],
     [world({ gone: [20, 30] }), constants.errno.EIO],
+    [world({ failure: 'ENOSPC' }), constants.errno.ENOSPC],
+    [world({ failure: 'EDQUOT' }), constants.errno.EDQUOT],
+    [world({ failure: 'EROFS' }), constants.errno.EROFS],
+    [world({ failure: 'EBADMSG' }), constants.errno.EIO],
     [
       world({
         readChain: () => {
