@@ -13,7 +13,7 @@ import { Store } from '../store/store.js';
 import type { Verify } from '../txn/commit.js';
 import { Transactions } from '../txn/transactions.js';
 import { systemClock } from '../util/clock.js';
-import { describe } from '../util/errors.js';
+import { asStoreError, describe } from '../util/errors.js';
 import { CUT_OFF_MS } from '../util/limits.js';
 import { ControlServer } from './control-server.js';
 import type { KeeperLink } from './keeper-link.js';
@@ -39,7 +39,10 @@ export interface ServerOptions {
 
 /** Resolves with the exit code when the session has ended. */
 export async function runServer(options: ServerOptions): Promise<number> {
-  const server = await Server.start(options);
+  const { store } = options.mount;
+  const server = await Server.start(options).catch((error: unknown) => {
+    throw asStoreError(error, `the store ${store} can't be used`);
+  });
   options.keeper.send({ type: 'serving' });
   return server.ended;
 }

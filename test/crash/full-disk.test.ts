@@ -51,3 +51,26 @@ test('an installer that can not begin gets ENOSPC, however often it tries, and n
     [...Array.from({ length: 3 }, () => 'No space left on device'), '1', '1'],
   );
 });
+
+for (const [what, before] of [
+  ['new', ''],
+  ['known', 'siteswap mount --store "$STORE" "$DIR" 2>/dev/null; siteswap unmount "$DIR" 2>/dev/null'],
+] as const) {
+  test(`19: mount with a ${what} store says what is wrong`, async (t) => {
+    const printed = await onSmallDisk(
+      t,
+      `${before}
+      fill
+      siteswap mount --store "$STORE" "$DIR" 2>&1 || echo "$?"
+      empty
+      siteswap mount --store "$STORE" "$DIR" 2>&1`,
+    );
+    if (printed === null) return;
+    assert.match(printed[0]!, /^error: the store .* can't be (prepared|opened|used): ENOSPC: no space left on device/);
+    assert.deepEqual(printed.slice(1, 3), [
+      'hint: Free space on the disk of the store, or use another one with --store.',
+      '19',
+    ]);
+    assert.match(printed[3]!, /^mounted over /);
+  });
+}
