@@ -27,6 +27,9 @@ constexpr uint64_t RESOLVE_CACHED = 0x20;  // Linux 5.12
 
 }  // namespace
 
+Backing::Backing(int lowerFd, const std::string& layersDir)
+    : lowerFd_(lowerFd), layers_(::open(layersDir.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)) {}
+
 FdPtr Backing::cached(uint64_t ino) {
   std::lock_guard lock(mutex_);
   const auto at = byIno_.find(ino);
@@ -87,11 +90,13 @@ FdPtr Backing::openCommitted(const Committed& file, bool cachedOnly, int& error)
   if (e.layer == 0) {
     raw = openLower(file.lowerPath(), cachedOnly);
   } else {
-    const std::string path = layersDir_ + "/" + std::to_string(e.layer) + "/" + Transaction::bodyName(e.body);
-    raw = openFile(AT_FDCWD, path.c_str(), O_RDONLY, 0, cachedOnly);
+    const std::string path = std::to_string(e.layer) + "/" + Transaction::bodyName(e.body);
+    raw = openFile(layers_.get(), path.c_str(), O_RDONLY, 0, cachedOnly);
   }
   if (raw < 0) {
-    error = errno;
+    // The file is there in this generation: that its bytes were taken away behind our back is damage. ENOENT would send
+    // an import on to look elsewhere.
+    error = errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EBADF ? EIO : errno;
     return nullptr;
   }
   return keep(e.ino, raw);

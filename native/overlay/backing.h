@@ -17,9 +17,10 @@ using FdPtr = std::shared_ptr<const sys::UniqueFd>;
 
 class Backing {
  public:
-  Backing(int lowerFd, std::string layersDir) : lowerFd_(lowerFd), layersDir_(std::move(layersDir)) {}
+  Backing(int lowerFd, const std::string& layersDir);
 
-  // A committed regular file, for reading. With `cachedOnly` EAGAIN in `error` when that might have to wait for a disk.
+  // A committed regular file, for reading. With `cachedOnly` EAGAIN in `error` when that might have to wait for a disk;
+  // EIO when it is not there.
   FdPtr openCommitted(const Committed& file, bool cachedOnly, int& error);
   struct Body {
     bool isLive = false;  // of the live layer, where a number may also be that of a committed file
@@ -43,7 +44,7 @@ class Backing {
   int openLower(const std::string& path, bool cachedOnly);
 
   const int lowerFd_;
-  const std::string layersDir_;
+  const sys::UniqueFd layers_;  // by descriptor: a store that is moved is served on
   std::mutex mutex_;
   std::list<std::pair<uint64_t, FdPtr>> recent_;  // newest first
   std::unordered_map<uint64_t, std::list<std::pair<uint64_t, FdPtr>>::iterator> byIno_;

@@ -152,3 +152,13 @@ TEST(an_aborted_transaction_has_no_file_open) {
   CHECK(soon([&] { return openBelow(m.dir / "txn1/bodies") == 0; }));
   CHECK_EQ(openBelow(m.dir / "lower"), 1u);  // what is not its own
 }
+
+TEST(a_committed_file_that_is_gone_below_is_an_error_of_the_disk) {
+  Mounted m;
+  const uint64_t node = m.walk("other/file");
+  std::filesystem::remove(m.dir / "lower/other/file");
+  CHECK_EQ(m.readReply(node, 0, 10).error, -EIO);
+  std::filesystem::remove(m.dir / "lower/other");
+  std::ofstream(m.dir / "lower/other") << "no directory";
+  CHECK_EQ(m.readReply(node, 0, 10).error, -EIO);
+}
