@@ -32,7 +32,11 @@ export async function endMount(mount: SiteswapMount, options: EndOptions): Promi
   const { mountpoint, store } = mount;
   refuseCopy(mount, options);
   try {
-    const { remaining } = await ask(store, 'unmount', { force: options.force ?? false, lazy: options.lazy ?? false });
+    const { remaining, lost } = await ask(store, 'unmount', {
+      force: options.force ?? false,
+      lazy: options.lazy ?? false,
+    });
+    for (const sentence of lost) warn(sentence);
     for (const pid of remaining) {
       const command = formatCommand(describeProcess(pid)?.command ?? []);
       warn(`process ${pid} (${command}) still runs: what it writes from now on goes into ${mountpoint} itself`);

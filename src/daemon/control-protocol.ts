@@ -129,8 +129,12 @@ export const methods = {
   },
   unmount: {
     params: v.strictObject({ force: v.boolean(), lazy: v.boolean() }),
-    /** Processes of dropped transactions that still run, and write into the original directory now. */
-    result: v.object({ remaining: v.array(pid) }),
+    result: v.object({
+      /** Processes of dropped transactions that still run, and write into the original directory now. */
+      remaining: v.array(pid),
+      /** A sentence for each kept transaction that the store could not be told of. */
+      lost: v.array(v.string()),
+    }),
   },
 } as const;
 

@@ -210,6 +210,14 @@ async function unmount(context: RequestContext, { force, lazy }: Params<'unmount
       );
     }
   }
+  const lost = await transactions.saveKept();
+  if (lost.length > 0 && !force) {
+    throw new SiteswapError(
+      'STORE_IO',
+      lost.join('; '),
+      'Free space on the disk of the store; or lose what is kept with `siteswap unmount --force`.',
+    );
+  }
   try {
     await context.unmount(lazy);
   } catch (error) {
@@ -217,7 +225,7 @@ async function unmount(context: RequestContext, { force, lazy }: Params<'unmount
     if (!force || isMounted(options)) throw error;
   }
   if (force && !lazy) context.cutOff();
-  return { remaining };
+  return { remaining, lost };
 }
 
 /** Those of these processes that have not ended in time. */

@@ -168,6 +168,7 @@ class Server {
     if (this.options.keeper.lost) health.push('the keeper has died: a crash of the server would break the mount');
     if (this.#lastError !== null) health.push(this.#lastError);
     if (this.#lowerCheck?.problem) health.push(this.#lowerCheck.problem);
+    health.push(...this.transactions.problems());
     return health;
   }
 
@@ -202,6 +203,7 @@ class Server {
     this.options.log(`the session has ended: ${reason}`);
     try {
       await this.transactions.abortOpen();
+      for (const lost of await this.transactions.saveKept()) this.options.log(`error: ${lost}`);
       await this.#lowerCheck?.stop();
       await this.engine.stop();
     } catch (error) {

@@ -22,6 +22,7 @@ import {
   type Verify,
 } from './commit.js';
 import type { EnginePort, MemberRefusal } from './engine-port.js';
+import { KeptNotes } from './kept-notes.js';
 import { conflictHint, conflictReason, refusalHint, refusalLines, refusedReason } from './messages.js';
 import { Slots } from './slots.js';
 import { describeTransaction, infoFile, type CommitWhen, type Transaction } from './transaction.js';
@@ -79,10 +80,12 @@ export class Transactions {
   readonly #commits = new Map<number, Promise<CommitResult>>();
   readonly #verifiers: Slots;
   readonly #queue = new CommitQueue();
+  readonly #notes: KeptNotes;
   readonly #watchers = new Set<() => void>();
 
   constructor(private readonly options: TransactionsOptions) {
     this.#verifiers = new Slots(options.verifiers);
+    this.#notes = new KeptNotes(options);
   }
 
   list(): Transaction[] {
@@ -276,6 +279,8 @@ export class Transactions {
       options.onStep?.(step, transaction.id, detail);
     };
     const { verify } = this.options;
+    // One that was kept may be being noted as that, in the directory that goes with the commit.
+    await this.#notes.idle();
     const examined = await this.#verifiers.run(() => examine(transaction, { engine, verify, onStep, force, commands }));
     if (examined.kind !== 'examined') return examined;
     const context = { store, engine, sync, nowMs: () => clock.nowMs(), onStep };
@@ -307,7 +312,7 @@ export class Transactions {
     }
     if (transaction.state === 'refused') {
       transaction.reason = isRefused(verdict.findings) ? refusedReason(verdict.findings) : transaction.reason;
-      await this.options.store.updateTransaction(infoFile(transaction));
+      await this.#notes.write(transaction);
     }
     return verdict;
   }
@@ -338,20 +343,17 @@ export class Transactions {
 
   async #keep(transaction: Transaction, state: 'refused' | 'staged', reason: string | null): Promise<void> {
     const { engine, store } = this.options;
-    try {
-      await store.updateTransaction(infoFile({ ...transaction, state, reason }));
-    } finally {
-      transaction.state = state;
-      transaction.reason = reason;
-      engine.releaseBarrier(transaction.id);
-      if (!transaction.rootGone) {
-        // A shell goes on: what it does next is new work, so it must not stay a member of what is frozen.
-        engine.abortTransaction(transaction.id);
-        engine.restoreTransaction({ id: transaction.id, directory: store.layout.transaction(transaction.id) });
-      }
-      this.#forgetRoot(transaction);
-      this.#changed();
+    await this.#notes.write(transaction, { state, reason });
+    transaction.state = state;
+    transaction.reason = reason;
+    engine.releaseBarrier(transaction.id);
+    if (!transaction.rootGone) {
+      // A shell goes on: what it does next is new work, so it must not stay a member of what is frozen.
+      engine.abortTransaction(transaction.id);
+      engine.restoreTransaction({ id: transaction.id, directory: store.layout.transaction(transaction.id) });
     }
+    this.#forgetRoot(transaction);
+    this.#changed();
   }
 
   async abort(id: number): Promise<void> {
@@ -368,6 +370,7 @@ export class Transactions {
     // From here on nobody may choose it; its files go when the engine has let go of them.
     this.#forget(transaction);
     const refused = this.options.engine.abortTransaction(transaction.id, refusal);
+    await this.#notes.idle();
     await this.options.store.removeTransaction(transaction.id);
     return refused;
   }
@@ -395,6 +398,16 @@ export class Transactions {
     return refused.flat();
   }
 
+  /** Before the end of the mount: sees to it that the next one knows what is kept. A sentence for each that it won't. */
+  saveKept(): Promise<string[]> {
+    return this.#notes.save();
+  }
+
+  /** Short sentences about what is wrong. */
+  problems(): string[] {
+    return this.#notes.problems();
+  }
+
   #get(id: number): Transaction {
     const transaction = this.#table.get(id);
     if (transaction) return transaction;
@@ -414,6 +427,7 @@ export class Transactions {
 
   #forget(transaction: Transaction): void {
     this.#table.delete(transaction.id);
+    this.#notes.forget(transaction);
     this.#forgetRoot(transaction);
     this.#changed();
   }

@@ -13,6 +13,9 @@ export const BARRIER_MS = 60_000;
 export const QUIET_MS = 2_000;
 export const QUIET_POLL_MS = 250;
 
+/** What the store must know of a kept transaction, and the disk did not take, is tried again so often. */
+export const KEEP_RETRY_MS = 3_000;
+
 export const MAX_MESSAGE_BYTES = 1 << 20;
 export const MAX_CONNECTIONS = 64;
 export const REQUEST_TIMEOUT_MS = 10_000;

@@ -74,3 +74,50 @@ for (const [what, before] of [
     assert.match(printed[3]!, /^mounted over /);
   });
 }
+
+/** It ends well, and the disk is full by then. */
+const STAGE = `
+siteswap mount --commit manual --store "$STORE" "$DIR" 2>/dev/null
+python3 -c '
+import os, sys
+os.mkdir(sys.argv[1])
+with open(sys.argv[2], "wb", buffering=0) as fill:
+    try:
+        while True: fill.write(bytes(4096))
+    except OSError: pass
+' "$DIR/new" "$WORK/disk/fill"
+siteswap wait "$DIR" >/dev/null
+`;
+
+test('19: unmount, while the store can not be told what is kept; it is as soon as there is room', async (t) => {
+  const printed = await onSmallDisk(
+    t,
+    `${STAGE}
+    siteswap status "$DIR" | grep 'no longer than this mount'
+    siteswap unmount "$DIR" 2>&1 || echo "$?"
+    empty
+    for i in $(seq 100); do
+      grep -q '"staged"' "$STORE"/transactions/*/info.json && break
+      sleep 0.2
+    done
+    siteswap unmount "$DIR" 2>&1
+    siteswap mount --store "$STORE" "$DIR" 2>/dev/null
+    siteswap commit "$DIR" >/dev/null 2>&1
+    ls -d "$DIR/new"`,
+  );
+  if (printed === null) return;
+  const [health, error, hint, code, unmounted, found] = printed;
+  assert.match(health!, /transaction \d+ \(python3 .*\) is kept no longer than this mount: .*ENOSPC/);
+  assert.match(error!, /^error: transaction \d+ \(python3 .*ENOSPC/);
+  assert.match(hint!, /^hint: Free space/);
+  assert.equal(code, '19');
+  assert.match(unmounted!, /^unmounted /);
+  assert.match(found!, /\/new$/);
+});
+
+test('unmount --force says what is lost', async (t) => {
+  const printed = await onSmallDisk(t, `${STAGE} siteswap unmount --force "$DIR" 2>&1`);
+  if (printed === null) return;
+  assert.match(printed[0]!, /^warning: transaction \d+ \(python3 .*ENOSPC/);
+  assert.match(printed[1]!, /^unmounted /);
+});

@@ -184,7 +184,7 @@ test('unmount: refused while a transaction is open, forced, and then the server 
     assert.match(error.message, /make install/);
     return true;
   });
-  assert.deepEqual(await w.client.request('unmount', { force: true, lazy: false }), { remaining: [] });
+  assert.deepEqual(await w.client.request('unmount', { force: true, lazy: false }), { remaining: [], lost: [] });
   assert.deepEqual(w.unmounts, [{ lazy: false }]);
   assert.equal(await w.ended, 0);
   assert.equal(w.engine.transactions.size, 0);

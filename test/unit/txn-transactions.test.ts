@@ -7,7 +7,7 @@ import type { Store } from '../../src/store/store.js';
 import { COMMIT_STEPS, type Verdict } from '../../src/txn/commit.js';
 import type { Transaction } from '../../src/txn/transaction.js';
 import { Transactions, type Beginning } from '../../src/txn/transactions.js';
-import { BARRIER_MS, QUIET_MS } from '../../src/util/limits.js';
+import { BARRIER_MS, KEEP_RETRY_MS, QUIET_MS } from '../../src/util/limits.js';
 import { FakeClock } from '../helpers/fake-clock.js';
 import { FakeEngine } from '../helpers/fake-engine.js';
 import { openStore, temporaryDirectory, tree } from '../helpers/fake-store.js';
@@ -268,6 +268,45 @@ for (const failing of ['freeze', 'build'] as const) {
     assert.ok(w.engine.calls.includes(`release-barrier ${id}`));
     w.engine.failures.clear();
     assert.equal((await w.transactions.commit(id, { force: true })).generation, 1);
+  });
+}
+
+test('a refusal that the disk does not take is tried again until it does', async (t) => {
+  const w = await world(t);
+  const { id } = await w.begin();
+  w.engine.write(id, 'x.py');
+  w.verdict.findings.push({ severity: 'error', check: 'record', path: 'x', message: 'x is missing' });
+  const update = t.mock.method(w.store, 'updateTransaction', () => Promise.reject(new Error('no space left')));
+  w.transactions.rootExited(id, 0, null);
+  await settle(w, id);
+  assert.ok(w.engine.calls.includes(`release-barrier ${id}`));
+  assert.match(w.transactions.problems().join(), /is kept no longer than this mount: .*no space left/);
+  for (const ms of [KEEP_RETRY_MS, 0, KEEP_RETRY_MS]) {
+    w.clock.advance(ms);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  assert.equal(update.mock.callCount(), 3);
+  assert.equal((await w.transactions.saveKept()).length, 1);
+  assert.deepEqual(await w.store.keptTransactions(), []);
+  update.mock.restore();
+  assert.deepEqual(await w.transactions.saveKept(), []);
+  const [kept] = await w.store.keptTransactions();
+  assert.deepEqual([kept?.id, kept?.state, kept?.reason], [id, 'refused', 'x is missing']);
+});
+
+for (const end of ['commit', 'abort'] as const) {
+  test(`a refusal that the disk did not take is forgotten by ${end}`, async (t) => {
+    const w = await world(t);
+    const { id } = await w.begin({ when: 'explicit' });
+    w.engine.write(id, 'x.py');
+    w.verdict.findings.push({ severity: 'error', check: 'record', path: 'x', message: 'x is missing' });
+    const update = t.mock.method(w.store, 'updateTransaction', () => Promise.reject(new Error('no space left')));
+    await assert.rejects(w.transactions.commit(id), { code: 'COMMIT_REFUSED' });
+    update.mock.restore();
+    w.clock.advance(KEEP_RETRY_MS);
+    await (end === 'commit' ? w.transactions.commit(id, { force: true }) : w.transactions.abort(id));
+    assert.deepEqual(await w.transactions.saveKept(), []);
+    assert.equal(existsSync(w.store.layout.transaction(id)), false);
   });
 }
 
