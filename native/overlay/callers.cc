@@ -523,6 +523,12 @@ std::vector<int> Overlay::detach(const TxnPtr& txn, const DroppedPtr& dropped, b
 }
 
 bool Overlay::worksInDropped(const process::ProcessPtr& process) {
+  {
+    std::lock_guard lock(knownMutex_);
+    if (std::none_of(known_.begin(), known_.end(), [](const auto& item) { return item.second.dropped != nullptr; })) {
+      return false;
+    }
+  }
   process::ProcessPtr at = process;
   for (int depth = 0; at && depth < kMostAncestors; ++depth) {
     std::string line;

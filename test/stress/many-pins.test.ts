@@ -16,7 +16,9 @@ import { buildWheel } from '../helpers/wheel.js';
 const TIMEOUT_MS = 5 * 60_000;
 const PINNED = 1000;
 const MODULES = 50;
-const ASKED = 20_000;
+const ASKED = 4_000;
+/** The least of so many counts: what else the machine does adds time, and for longer than one round. */
+const ROUNDS = 7;
 /** Above what a busy machine makes of two equal costs, and far below what a loop over all pins would cost. */
 const MOST_RATIO = 3;
 
@@ -76,18 +78,24 @@ test(`${PINNED} pinned processes`, { timeout: TIMEOUT_MS }, async (t) => {
   const measure = async () => {
     const changed = await importing('pkg.deep');
     const unchanged = await importing('other');
-    const before = cpuMs(serverPid);
-    let wallS = 0;
-    const requests = await countRequests(daemon, async () => {
-      wallS = Number(await mounted.must(mounted.python, '-S', '-c', ASK, `${mounted.site}/pkg`));
-    });
-    return {
-      changed,
-      unchanged,
-      lookups: requests['LOOKUP'] ?? 0,
-      cpuUs: ((cpuMs(serverPid) - before) * 1000) / ASKED,
-      wallUs: (wallS * 1e6) / ASKED,
-    };
+    const rounds: { lookups: number; cpuUs: number; wallUs: number }[] = [];
+    for (let round = 0; round < ROUNDS; round++) {
+      let ranMs = 0;
+      let wallS = 0;
+      const requests = await countRequests(daemon, async () => {
+        // Not with the counting: that is a `status`, which describes every pinned process.
+        const before = cpuMs(serverPid);
+        wallS = Number(await mounted.must(mounted.python, '-S', '-c', ASK, `${mounted.site}/pkg`));
+        ranMs = cpuMs(serverPid) - before;
+      });
+      rounds.push({
+        lookups: requests['LOOKUP'] ?? 0,
+        cpuUs: (ranMs * 1000) / ASKED,
+        wallUs: (wallS * 1e6) / ASKED,
+      });
+    }
+    const least = (of: keyof (typeof rounds)[number]): number => Math.min(...rounds.map((round) => round[of]));
+    return { changed, unchanged, lookups: least('lookups'), cpuUs: least('cpuUs'), wallUs: least('wallUs') };
   };
   const show = (name: string, found: Awaited<ReturnType<typeof measure>>): void =>
     t.diagnostic(
