@@ -412,12 +412,12 @@ class Engine : public Napi::ObjectWrap<Engine> {
   Napi::Value abortTransaction(const Napi::CallbackInfo& info) {
     const uint32_t id = idOf(info[0]);
     if (info.Env().IsExceptionPending()) return info.Env().Undefined();
-    overlay::Refusal refusal;
+    std::optional<overlay::Refusal> refusal;
     if (info[1].IsObject()) {
       Fields fields(info[1]);
-      refusal.none = false;
-      refusal.exceptRoot = fields.boolean("exceptRoot");
-      if (fields.value("quietMs").IsNumber()) refusal.quietMs = fields.integer("quietMs");
+      refusal.emplace();
+      refusal->exceptRoot = fields.boolean("exceptRoot");
+      if (fields.value("quietMs").IsNumber()) refusal->quietMs = fields.integer("quietMs");
       if (fields.failed()) return info.Env().Undefined();
     }
     std::vector<int> refused;

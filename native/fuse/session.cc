@@ -324,10 +324,11 @@ const Negotiated& Session::negotiated() const {
 }
 
 void Session::resubmit(RequestPtr request) {
+  State* const state = request->session().state_.get();
   const OpcodeRow* row = findOpcode(request->opcode());
   // std::function wants to be copied, a request can't be.
   auto holder = std::make_shared<RequestPtr>(std::move(request));
-  state_->pool.post([state = state_.get(), row, holder] { state->dispatch(std::move(*holder), *row); });
+  state->pool.post([state, row, holder] { state->dispatch(std::move(*holder), *row); });
 }
 
 bool Session::post(std::function<void()> work) {

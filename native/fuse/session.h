@@ -68,8 +68,9 @@ class Session {
 
   const Negotiated& negotiated() const;
 
-  // Dispatches the request again from the start, on a pool thread. After the end of the session it is answered EIO.
-  void resubmit(RequestPtr request);
+  // Dispatches the request again from the start, on a pool thread of its own session. After that one's end it is
+  // answered EIO.
+  static void resubmit(RequestPtr request);
   // Runs `work` on a pool thread. After the end of the session it is dropped, and false returned.
   bool post(std::function<void()> work);
 

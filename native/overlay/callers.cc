@@ -10,7 +10,6 @@ namespace siteswap::overlay {
 
 namespace {
 
-constexpr int kMostAncestors = 64;
 constexpr size_t kMostInterrupted = 64;
 constexpr size_t kMostEndedPins = 4096;
 // A pass over /proc that is not complete met a process that ended in these very microseconds.
@@ -140,7 +139,7 @@ void Overlay::findRelatives(const process::ProcessPtr& process, TxnPtr& member, 
   std::optional<process::Program> program = process->program();
   if (!program || !program->forkedNotExeced || !program->hasLayout()) return;
   process::ProcessPtr oldest = process;
-  for (int depth = 0; depth < kMostAncestors; ++depth) {
+  for (size_t depth = 0; depth < kMostAncestors; ++depth) {
     const process::ProcessPtr parent = processes_.ofPid(oldest->currentParent());
     const std::optional<process::Program> its = parent ? parent->program() : std::nullopt;
     if (!its || its->layout != program->layout) break;
@@ -349,7 +348,7 @@ Overlay::Belonging Overlay::findMembership(fuse::Request& request, const process
   const auto& open = views.open;
   process::ProcessPtr at = process;
   bool forkedSoFar = true;
-  for (int depth = 0; at && depth < kMostAncestors; ++depth) {
+  for (size_t depth = 0; at && depth < kMostAncestors; ++depth) {
     for (const ObserverPtr& observer : views.observers) {
       if (isSame(observer->root, at)) found.observer = observer;
     }
@@ -413,34 +412,39 @@ void Overlay::unpark(const TxnPtr& txn) {
     }
     std::erase_if(parked_, [](const Parked& parked) { return parked.request == nullptr; });
   }
-  for (auto& request : ready) {
-    fuse::Session& session = request->session();
-    session.resubmit(std::move(request));
+  for (auto& request : ready) fuse::Session::resubmit(std::move(request));
+}
+
+std::vector<fuse::RequestPtr> Overlay::takeWaiting(const std::function<bool(const fuse::Request&)>& isMeant) {
+  std::vector<fuse::RequestPtr> taken;
+  std::erase_if(parked_, [&](Parked& parked) {
+    if (!isMeant(*parked.request)) return false;
+    taken.push_back(std::move(parked.request));
+    return true;
+  });
+  for (auto at = deciding_.begin(); at != deciding_.end();) {
+    if (!isMeant(*at->second)) {
+      ++at;
+      continue;
+    }
+    taken.push_back(std::move(at->second));
+    at = deciding_.erase(at);
   }
+  return taken;
 }
 
 void Overlay::interrupt(fuse::Session& session, uint64_t unique) {
-  const auto isMeant = [&](const fuse::Request& r) { return &r.session() == &session && r.unique() == unique; };
-  fuse::RequestPtr request;
+  std::vector<fuse::RequestPtr> waiting;
   {
     std::lock_guard lock(parkMutex_);
-    for (Parked& parked : parked_) {
-      if (isMeant(*parked.request)) request = std::move(parked.request);
-    }
-    std::erase_if(parked_, [](const Parked& parked) { return parked.request == nullptr; });
-    for (auto at = deciding_.begin(); !request && at != deciding_.end(); ++at) {
-      if (!isMeant(*at->second)) continue;
-      request = std::move(at->second);
-      deciding_.erase(at);
-      break;
-    }
+    waiting = takeWaiting([&](const fuse::Request& r) { return &r.session() == &session && r.unique() == unique; });
     // Not parked: it may be about to be, on another thread.
-    if (!request) {
+    if (waiting.empty()) {
       if (interrupted_.size() == kMostInterrupted) interrupted_.erase(interrupted_.begin());
       interrupted_.emplace_back(&session, unique);
     }
   }
-  if (request) request->replyError(EINTR);
+  for (auto& request : waiting) request->replyError(EINTR);
 }
 
 void Overlay::shutDown() {
@@ -454,10 +458,7 @@ void Overlay::shutDown() {
   {
     std::lock_guard lock(parkMutex_);
     shuttingDown_ = true;
-    for (Parked& parked : parked_) waiting.push_back(std::move(parked.request));
-    for (auto& [id, request] : deciding_) waiting.push_back(std::move(request));
-    parked_.clear();
-    deciding_.clear();
+    waiting = takeWaiting([](const fuse::Request&) { return true; });
   }
   for (auto& request : waiting) request->replyError(EINTR);
 }
@@ -466,15 +467,7 @@ void Overlay::release(const fuse::Session& session) {
   std::vector<fuse::RequestPtr> waiting;
   {
     std::lock_guard lock(parkMutex_);
-    const auto isIts = [&](const fuse::RequestPtr& request) { return &request->session() == &session; };
-    for (Parked& parked : parked_) {
-      if (isIts(parked.request)) waiting.push_back(std::move(parked.request));
-    }
-    std::erase_if(parked_, [](const Parked& parked) { return parked.request == nullptr; });
-    for (auto& [id, request] : deciding_) {
-      if (isIts(request)) waiting.push_back(std::move(request));
-    }
-    std::erase_if(deciding_, [](const auto& item) { return item.second == nullptr; });
+    waiting = takeWaiting([&](const fuse::Request& request) { return &request.session() == &session; });
     std::erase_if(interrupted_, [&](const auto& interrupted) { return interrupted.first == &session; });
   }
   for (auto& request : waiting) request->replyError(EINTR);
@@ -508,14 +501,16 @@ void Overlay::moveToHead(const TxnPtr& txn) {
   }
 }
 
-std::vector<int> Overlay::detach(const TxnPtr& txn, const DroppedPtr& dropped, bool exceptRoot) {
+std::vector<int> Overlay::detach(const TxnPtr& txn, const std::optional<Refusal>& refusal) {
   txn->detached = true;
+  DroppedPtr dropped;
+  if (refusal) dropped = std::make_shared<Dropped>(Dropped{txn->id, refusal->quietMs, nowMs()});
   std::vector<int> refused;
   std::lock_guard lock(knownMutex_);
   for (auto& [pid, known] : known_) {
     if (known.member != txn) continue;
     known.member = nullptr;
-    if (!dropped || known.process->ended() || (exceptRoot && isSame(known.process, txn->root))) continue;
+    if (!refusal || known.process->ended() || (refusal->exceptRoot && isSame(known.process, txn->root))) continue;
     known.dropped = dropped;
     refused.push_back(pid);
   }
@@ -530,7 +525,7 @@ bool Overlay::worksInDropped(const process::ProcessPtr& process) {
     }
   }
   process::ProcessPtr at = process;
-  for (int depth = 0; at && depth < kMostAncestors; ++depth) {
+  for (size_t depth = 0; at && depth < kMostAncestors; ++depth) {
     std::string line;
     bool isRefused = false;
     {
@@ -556,14 +551,14 @@ bool Overlay::worksInDropped(const process::ProcessPtr& process) {
   return false;
 }
 
-void Overlay::closeTxn(const TxnPtr& txn) {
+std::vector<int> Overlay::closeTxn(const TxnPtr& txn, const std::optional<Refusal>& refusal) {
   txns_.erase(txn->id);
   closedTxns_.push_back(txn);
   std::erase_if(observers_, [&](const ObserverPtr& observer) {
     if (observer->txn == txn) observer->over = true;
     return observer->txn == txn;
   });
-  detach(txn);
+  return detach(txn, refusal);
 }
 
 bool Overlay::memberInCommitted(fuse::RequestPtr& request, TxnPtr& member) {

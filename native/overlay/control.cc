@@ -13,7 +13,6 @@ namespace {
 
 // How long after its end an installer's parent may take to reap it, before its exit status is guessed at otherwise.
 constexpr int kReapPatienceMs = 2000;
-constexpr size_t kMostMemberAncestors = 64;
 
 }  // namespace
 
@@ -49,7 +48,7 @@ int Overlay::beginTransaction(uint32_t id, const std::string& directory, int roo
   txn->root = processes_.ofPid(rootPid);
   if (!txn->root) return ESRCH;
   process::ProcessPtr at = txn->root;
-  while (at && txn->ancestors.size() < kMostMemberAncestors) {
+  while (at && txn->ancestors.size() < kMostAncestors) {
     const pid_t parent = at->currentParent();
     if (parent <= 1) break;
     at = processes_.ofPid(parent);
@@ -216,7 +215,7 @@ int Overlay::publish(uint64_t generation, uint32_t transaction, std::string& err
   return 0;
 }
 
-int Overlay::abortTransaction(uint32_t id, const Refusal& refusal, std::vector<int>* refused) {
+int Overlay::abortTransaction(uint32_t id, const std::optional<Refusal>& refusal, std::vector<int>* refused) {
   const TxnPtr txn = findTxn(id);
   if (!txn) return ENOENT;
   txn->tree->freeze();
@@ -225,12 +224,8 @@ int Overlay::abortTransaction(uint32_t id, const Refusal& refusal, std::vector<i
     std::unique_lock lock(viewsMutex_);
     txn->tree->setState(TransactionState::kAborted);
     txn->tree->releaseCommitted([](uint64_t) { return true; });
-    if (!refusal.none) {
-      const auto dropped = std::make_shared<Dropped>(Dropped{id, refusal.quietMs, sys::realtimeNs() / 1'000'000});
-      std::vector<int> pids = detach(txn, dropped, refusal.exceptRoot);
-      if (refused != nullptr) *refused = std::move(pids);
-    }
-    closeTxn(txn);
+    std::vector<int> pids = closeTxn(txn, refusal);
+    if (refused != nullptr) *refused = std::move(pids);
     ++viewEpoch_;
     sweepClosed();
     refreshKernelRoot();

@@ -67,16 +67,17 @@ bool addDots(Listing& listing, uint64_t offset, uint64_t own, uint64_t parent) {
   return offset >= 2 || listing.add("..", parent, S_IFDIR, 2, {});
 }
 
-// Additions of the live layer come behind all else, in order of their numbers. `gave`: the kernel gets this node.
-template <class EntryOf, class Gave>
-void addLive(Listing& listing, const std::vector<LiveLayer::Addition>& additions, uint64_t offset, EntryOf entryOf,
-             Gave gave) {
+// Additions of the live layer come behind all else, in order of their numbers. `references`: of the kernel, by each
+// entry that brings a node.
+template <class EntryOf>
+void addLive(Listing& listing, LiveLayer& live, const std::vector<LiveLayer::Addition>& additions, uint64_t offset,
+             unsigned references, EntryOf entryOf) {
   for (const auto& [name, attributes] : additions) {
     const uint64_t own = kLiveOffset + attributes.ino;
     if (own <= offset) continue;
     const fuse_entry_out entry = entryOf(attributes);
     if (!listing.add(name, attributes.ino, attributes.mode, own, entry)) break;
-    if (entry.nodeid != 0) gave(entry.nodeid);
+    if (entry.nodeid != 0) live.addReferences(entry.nodeid, references);
   }
 }
 
@@ -194,8 +195,7 @@ void Overlay::listCommitted(fuse::Request& request, const Committed& directory, 
       const NodeAttributes a = shown(directory.childAt(position));
       room = listing.add(name, a.ino, a.mode, i + 3, entryOf(a));
     }
-    const auto gave = [&](uint64_t ino) { live_.addReferences(ino, referencesOf(request)); };
-    if (room) addLive(listing, additions, arg.offset, entryOf, gave);
+    if (room) addLive(listing, live_, additions, arg.offset, referencesOf(request), entryOf);
   }
   listing.reply(request);
 }
@@ -205,10 +205,8 @@ void Overlay::listLive(fuse::Request& request, uint64_t ino, bool plus) {
   Listing listing(arg.size, plus);
   const uint64_t parent = live_.parentOf(ino);
   if (addDots(listing, arg.offset, ino, parent >= LiveLayer::rootKey(0) ? kRootIno : parent)) {
-    addLive(
-        listing, live_.additions(ino), arg.offset,
-        [&](const NodeAttributes& a) { return plus ? entryFor(a, true, true) : fuse_entry_out{}; },
-        [&](uint64_t given) { live_.addReferences(given, referencesOf(request)); });
+    addLive(listing, live_, live_.additions(ino), arg.offset, referencesOf(request),
+            [&](const NodeAttributes& a) { return plus ? entryFor(a, true, true) : fuse_entry_out{}; });
   }
   listing.reply(request);
 }

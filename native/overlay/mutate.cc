@@ -54,8 +54,7 @@ void Overlay::decide(uint64_t id, Verdict verdict, int errorNumber) {
   if (verdict == Verdict::kError) return request->replyError(errorNumber);
   request->beganMembership = verdict == Verdict::kRetry;
   request->goesLive = verdict == Verdict::kLive;
-  fuse::Session& session = request->session();
-  session.resubmit(std::move(request));
+  fuse::Session::resubmit(std::move(request));
 }
 
 bool Overlay::enterTree(fuse::RequestPtr& request, const TxnPtr& txn) {

@@ -78,10 +78,9 @@ struct PinInfo {
   PinReason reason;
 };
 
-// What becomes of those who still work in a transaction that is aborted.
+// For those who still work in a transaction that is aborted: they may change nothing any more.
 struct Refusal {
-  bool none = true;         // they go on, with work of their own
-  bool exceptRoot = false;  // all but the root process may change nothing any more
+  bool exceptRoot = false;
   // Until they have tried nothing for so long; else until they end.
   std::optional<int64_t> quietMs;
 };
@@ -128,8 +127,8 @@ class Overlay : public fuse::Operations {
   MergeResult buildManifest(uint32_t id, uint64_t generation, uint32_t layer, const std::string& manifestPath,
                             Resolutions resolutions);
   int publish(uint64_t generation, uint32_t transaction, std::string& error);  // transaction 0: none
-  // `refused`: the living processes that may change nothing from now on.
-  int abortTransaction(uint32_t id, const Refusal& refusal = {}, std::vector<int>* refused = nullptr);
+  // Without a refusal those who work in it go on, with work of their own. `refused`: whom it is for, of those who live.
+  int abortTransaction(uint32_t id, const std::optional<Refusal>& refusal = {}, std::vector<int>* refused = nullptr);
   int releaseBarrier(uint32_t id);
   // From now on this process and its descendants see this view, read-only, and wait for nobody; until it ends.
   int observe(const ViewName& view, int pid);
@@ -192,6 +191,8 @@ class Overlay : public fuse::Operations {
   void interrupt(fuse::Session& session, uint64_t unique) override;
 
  private:
+  static constexpr size_t kMostAncestors = 64;  // of a process that are looked at
+
   // An engine-level transaction: the tree and who works in it.
   struct Txn {
     uint32_t id = 0;
@@ -364,16 +365,17 @@ class Overlay : public fuse::Operations {
   bool park(fuse::RequestPtr& request, const TxnPtr& txn);
   void unpark(const TxnPtr& txn);
   bool wasInterrupted(const fuse::Request& request);  // parkMutex_
+  // Of what is parked or being decided.
+  std::vector<fuse::RequestPtr> takeWaiting(const std::function<bool(const fuse::Request&)>& isMeant);  // parkMutex_
   void processEnded(const process::ProcessPtr& process);
   void setPin(Known& known, std::optional<uint64_t> generation, PinReason reason);  // knownMutex_
   void uncount(uint64_t generation, size_t PinCounts::*kind);                       // knownMutex_
   void noteEnded(const Layout& layout, uint64_t generation);                        // knownMutex_
   void forgetEnded(const Layout& layout);                                           // knownMutex_
   void moveToHead(const TxnPtr& txn);                                               // viewsMutex_ exclusively
-  // Gives whom `dropped` is for.
-  std::vector<int> detach(const TxnPtr& txn, const DroppedPtr& dropped = {},
-                          bool exceptRoot = false);  // viewsMutex_ exclusively
-  void closeTxn(const TxnPtr& txn);                  // viewsMutex_ exclusively
+  // Both give whom the refusal is for.
+  std::vector<int> detach(const TxnPtr& txn, const std::optional<Refusal>& refusal = {});    // viewsMutex_ exclusively
+  std::vector<int> closeTxn(const TxnPtr& txn, const std::optional<Refusal>& refusal = {});  // viewsMutex_ exclusively
   bool worksInDropped(const process::ProcessPtr& process);
 
   // observe.cc

@@ -111,8 +111,7 @@ void ReadAhead::fill(const WindowPtr& wanted, const Source& source) {
     if (window.has(waiter.range)) {
       window.answer(waiter);
     } else {
-      fuse::Session& session = waiter.request->session();
-      session.resubmit(std::move(waiter.request));
+      fuse::Session::resubmit(std::move(waiter.request));
     }
   }
 }

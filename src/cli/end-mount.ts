@@ -3,7 +3,6 @@
  * dead or silent is no obstacle when it is forced.
  */
 import { closeSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import * as v from 'valibot';
 import { findCopies } from '../daemon/mount-copies.js';
 import { listMounts, type SiteswapMount } from '../daemon/mountinfo.js';
@@ -13,11 +12,11 @@ import { StoreLayout } from '../store/layout.js';
 import { acquireLock } from '../store/lock.js';
 import { describe, SiteswapError } from '../util/errors.js';
 import { formatCommand } from '../util/format-command.js';
+import { holdsWithin } from '../util/holds-within.js';
 import { LOOK_FOR_COPIES_MS, UNMOUNT_TIMEOUT_MS } from '../util/limits.js';
 import { warn } from './output.js';
 import { ask } from './target.js';
 
-const POLL_MS = 20;
 const SEE_LOG = 'See server.log in the store.';
 const SERVER_DEAD: readonly string[] = ['SERVER_SILENT', 'NOT_MOUNTED'];
 
@@ -159,13 +158,4 @@ export function withLock(store: string, work: () => void): boolean {
 /** Whether the daemon lets go of the store within the time: after a lazy unmount it may still have to serve. */
 export function becomesFree(store: string, ms: number): Promise<boolean> {
   return holdsWithin(() => withLock(store, () => {}), ms);
-}
-
-async function holdsWithin(done: () => boolean, ms: number): Promise<boolean> {
-  const deadline = Date.now() + ms;
-  while (!done()) {
-    if (Date.now() > deadline) return false;
-    await sleep(POLL_MS);
-  }
-  return true;
 }

@@ -1,11 +1,11 @@
 /** What the server does for each method of the control protocol. Called by control-server. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Backend, Engine, SessionInfo } from '../fuse/backend.js';
 import type { Store } from '../store/store.js';
 import type { Transaction } from '../txn/transaction.js';
 import { describeTransaction } from '../txn/transaction.js';
 import type { CommitOptions, Transactions } from '../txn/transactions.js';
 import { SiteswapError } from '../util/errors.js';
+import { holdsWithin } from '../util/holds-within.js';
 import { packageVersion } from '../util/package-root.js';
 import type { Params, Progress, Request, Result, TransactionStatus } from './control-protocol.js';
 import type { MountOptions } from './keeper-protocol.js';
@@ -17,7 +17,6 @@ import { describeProcess } from './processes.js';
 const UNMOUNT_PATIENCE_MS = 10_000;
 /** `unmount --force` waits so long for processes of dropped transactions, which meet errors from then on. */
 const DROPPED_PATIENCE_MS = 5_000;
-const POLL_MS = 20;
 
 export interface RequestContext {
   options: MountOptions;
@@ -230,13 +229,10 @@ async function unmount(context: RequestContext, { force, lazy }: Params<'unmount
 
 /** Those of these processes that have not ended in time. */
 async function whoOutlives(pids: readonly number[], timeoutMs: number): Promise<number[]> {
-  const deadline = Date.now() + timeoutMs;
-  for (;;) {
-    // A zombie has no command line any more.
-    const alive = pids.filter((pid) => (describeProcess(pid)?.command.length ?? 0) > 0);
-    if (alive.length === 0 || Date.now() >= deadline) return alive;
-    await sleep(POLL_MS);
-  }
+  // A zombie has no command line any more.
+  const running = (): number[] => pids.filter((pid) => (describeProcess(pid)?.command.length ?? 0) > 0);
+  await holdsWithin(() => running().length === 0, timeoutMs);
+  return running();
 }
 
 /** This process sees the mounts that the keeper does. */

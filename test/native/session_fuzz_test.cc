@@ -87,8 +87,7 @@ TEST(random_packets) {
         case 2:
           if (!request->beganMembership) {
             request->beganMembership = true;
-            Session& session = request->session();
-            return session.resubmit(std::move(request));
+            return Session::resubmit(std::move(request));
           }
           break;
         case 3:

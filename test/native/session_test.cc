@@ -340,7 +340,7 @@ TEST(resubmitted_requests_start_again) {
   {
     std::lock_guard lock(mutex);
     parked->beganMembership = true;
-    f.session->resubmit(std::move(parked));
+    Session::resubmit(std::move(parked));
   }
   CHECK_EQ(f.kernel.wait(unique).value_or(Reply{}).error, -EEXIST);
   CHECK_EQ(f.session->requestCount(FUSE_LOOKUP), 1u);
@@ -438,7 +438,7 @@ TEST(stop_with_requests_in_handlers_and_parked) {
   CHECK_EQ(f.kernel.wait(slow).value_or(Reply{0, 1, {}}).error, 0);
   CHECK(!f.kernel.wait(park, 0));
   // Given back after the end: answered, not lost.
-  f.session->resubmit(std::move(parked.at(0)));
+  Session::resubmit(std::move(parked.at(0)));
   CHECK_EQ(f.kernel.wait(park).value_or(Reply{}).error, -EIO);
   // Sent after the end: left for the next server, which takes the descriptor over.
   const uint64_t late = f.kernel.send(FUSE_LOOKUP, 1, lookupOf("late"));
