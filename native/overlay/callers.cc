@@ -503,6 +503,8 @@ void Overlay::moveToHead(const TxnPtr& txn) {
 
 std::vector<int> Overlay::detach(const TxnPtr& txn, const std::optional<Refusal>& refusal) {
   txn->detached = true;
+  // From now on it is as the mount's root, but for that nothing of its attributes is kept.
+  forgetOwnRoot(*txn->tree);
   DroppedPtr dropped;
   if (refusal) dropped = std::make_shared<Dropped>(Dropped{txn->id, refusal->quietMs, nowMs()});
   std::vector<int> refused;

@@ -209,7 +209,11 @@ int Overlay::publish(uint64_t generation, uint32_t transaction, std::string& err
   // by path brings the new attributes with the LOOKUP, as every name is void by now; who was there before (a cwd or
   // descriptor of the installer's) sees the time of before the swap for a moment longer. Only the root is everybody's
   // without a LOOKUP.
-  for (const uint64_t ino : directories) session_->notifyInvalInode(ino, -1, 0);
+  const uint32_t ownRoot = txn ? txn->tree->ownRoot() : 0;
+  for (const uint64_t ino : directories) {
+    session_->notifyInvalInode(ino, -1, 0);
+    if (ownRoot != 0) session_->notifyInvalInode(nodeidOf(ownRoot, ino), -1, 0);
+  }
   if (txn) unpark(txn);
   if (mustSettle()) adoptForks();
   return 0;

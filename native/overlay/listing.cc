@@ -91,7 +91,8 @@ bool isListedFirst(const Committed& directory) {
 
 // Not while somebody's root changes, nor for a mount that is for looking on: its handles are not counted.
 bool Overlay::mayKeepRootListing(const fuse::Request& request) const {
-  return session_->negotiated().epoch && &request.session() == session_ && !hasMembers();
+  return session_->negotiated().epoch && &request.session() == session_ && request.nodeid() == kRootIno &&
+         !hasMembers();
 }
 
 void Overlay::opendir(fuse::RequestPtr request) {
@@ -185,7 +186,7 @@ void Overlay::listCommitted(fuse::Request& request, const Committed& directory, 
     // root's: it stamps what a listing brings with the epoch of when it takes it in, which may be after a swap
     // (fuse_direntplus_link(); a LOOKUP's answer is stamped with the epoch of before it was sent).
     const auto entryOf = [&](const NodeAttributes& a) {
-      return plus && !isRoot ? entryFor(a, true, true) : fuse_entry_out{};
+      return plus && !isRoot ? entryBelow(request, a, true, true) : fuse_entry_out{};
     };
     bool room = true;
     for (uint64_t i = arg.offset > 2 ? arg.offset - 2 : 0; room && i < e.childCount; ++i) {
@@ -206,7 +207,7 @@ void Overlay::listLive(fuse::Request& request, uint64_t ino, bool plus) {
   const uint64_t parent = live_.parentOf(ino);
   if (addDots(listing, arg.offset, ino, parent >= LiveLayer::rootKey(0) ? kRootIno : parent)) {
     addLive(listing, live_, live_.additions(ino), arg.offset, referencesOf(request),
-            [&](const NodeAttributes& a) { return plus ? entryFor(a, true, true) : fuse_entry_out{}; });
+            [&](const NodeAttributes& a) { return plus ? entryBelow(request, a, true, true) : fuse_entry_out{}; });
   }
   listing.reply(request);
 }
@@ -220,7 +221,7 @@ void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_
     const int error =
         tree.list(ino, TransactionOffset::cookie(arg.offset), end, plus ? referencesOf(request) : 0,
                   [&](const Transaction::Listed& listed) {
-                    const fuse_entry_out entry = entryFor(listed.attributes, false, true);
+                    const fuse_entry_out entry = entryBelow(request, listed.attributes, false, true);
                     const uint64_t offset = TransactionOffset::of(listed.cookie, end);
                     return listing.add(listed.name, listed.attributes.ino, listed.attributes.mode, offset, entry);
                   });

@@ -95,7 +95,7 @@ bool Overlay::createLive(fuse::RequestPtr& request, std::string_view name, uint3
   bool cache;
   {
     std::shared_lock lock(viewsMutex_);
-    cache = request->nodeid() != kRootIno || rootNameMayBeCached(name);
+    cache = inoOf(request->nodeid()) != kRootIno || rootNameMayBeCached(name);
   }
   if (S_ISDIR(mode)) {
     replyEntry(*request, made.attributes, cache, true);

@@ -27,9 +27,9 @@ void Overlay::lookup(fuse::RequestPtr request) {
     case Target::kTransaction: {
       Transaction& tree = *parent.txn->tree;
       const auto found = tree.lookup(parent.ino, name, referencesOf(*request));
-      if (found.error == ENOENT) return replyNegative(*request, mayCacheNames(tree));
+      if (found.error == ENOENT) return replyNegative(*request, mayCacheNames(*request, tree));
       if (found.error != 0) return request->replyError(found.error);
-      return replyEntry(*request, found.attributes, mayCacheNames(tree), true);
+      return replyEntry(*request, found.attributes, mayCacheNames(*request, tree), true);
     }
     case Target::kLive: {
       const auto child = live_.child(parent.ino, name);
@@ -46,15 +46,8 @@ void Overlay::lookup(fuse::RequestPtr request) {
           return child ? replyEntry(*request, *child, true, true) : replyNegative(*request, true);
         }
       }
-      return withView(std::move(request), Asks::kName, [this](fuse::Request& r, const Caller& caller) {
-        if (caller.member) {
-          const auto found = caller.member->tree->lookup(kRootIno, r.name(), referencesOf(r));
-          if (found.error != 0) return r.replyError(found.error);
-          return replyEntry(r, found.attributes, false, true);
-        }
-        const auto child = shownChild(viewRoot(caller), r.name());
-        return child ? replyEntry(r, *child, false, true) : replyNegative(r, false);
-      });
+      return withView(std::move(request), Asks::kName,
+                      [this](fuse::Request& r, const Caller& caller) { lookUpInRoot(r, caller); });
     }
   }
   // A member that stands in a committed directory (its cwd) arrives at the transaction's nodes from there too.
@@ -73,7 +66,31 @@ void Overlay::lookup(fuse::RequestPtr request) {
   return child ? replyEntry(*request, *child, true, true) : replyNegative(*request, true);
 }
 
+void Overlay::lookUpInRoot(fuse::Request& request, const Caller& caller) {
+  if (!caller.member) {
+    const auto child = shownChild(viewRoot(caller), request.name());
+    return child ? replyEntry(request, *child, false, true) : replyNegative(request, false);
+  }
+  Transaction& tree = *caller.member->tree;
+  const std::string& token = caller.member->token;
+  const std::string_view name = request.name();
+  const bool isOwnRoot = !token.empty() && name.starts_with(kOwnRootPrefix) &&
+                         name.substr(kOwnRootPrefix.size()) == token && !caller.isObserver &&
+                         &request.session() == session_ && session_->negotiated().epoch;
+  if (const uint32_t number = isOwnRoot ? ownRoots_.give(caller.member->id) : 0; number != 0) {
+    tree.setOwnRoot(number);
+    fuse_entry_out out = entryFor(tree.getattr(kRootIno).attributes, false, false);
+    out.nodeid = nodeidOf(number, kRootIno);
+    return request.reply(out);
+  }
+  const auto found = tree.lookup(kRootIno, request.name(), referencesOf(request));
+  if (found.error == ENOENT) return replyNegative(request, mayCacheNames(request, tree));
+  if (found.error != 0) return request.replyError(found.error);
+  replyEntry(request, found.attributes, mayCacheNames(request, tree), true);
+}
+
 void Overlay::forgetNode(uint64_t nodeid, uint64_t count) {
+  if (inoOf(nodeid) == kRootIno) return ownRoots_.forget(rootOf(nodeid), count);
   const Target target = resolve(nodeid);
   if (target.kind == Target::kTransaction) target.txn->tree->forget(target.ino, count);
   if (target.kind == Target::kLive) live_.forget(target.ino, count);
@@ -114,7 +131,8 @@ void Overlay::getattr(fuse::RequestPtr request) {
       {
         std::shared_lock lock(viewsMutex_);
         if (rootAttributesAreHeads()) {
-          return replyAttributes(*request, attributesOf({head_, 0}), session_->negotiated().epoch);
+          const bool cache = session_->negotiated().epoch && request->nodeid() == kRootIno;
+          return replyAttributes(*request, attributesOf({head_, 0}), cache);
         }
       }
       return withView(std::move(request), Asks::kAttributes, [this](fuse::Request& r, const Caller& caller) {
@@ -123,7 +141,7 @@ void Overlay::getattr(fuse::RequestPtr request) {
           if (found.error != 0) return r.replyError(found.error);
           const int64_t baseNs = caller.member->tree->baseRoot().entry().mtimeNs;
           if (found.attributes.mtimeNs == baseNs) found.attributes.mtimeNs += kOtherViewNs;
-          return replyAttributes(r, found.attributes, false);
+          return replyAttributes(r, found.attributes, mayCacheNames(r, *caller.member->tree));
         }
         const bool hasOwn = caller.isObserver || options_.pin == PinPolicy::kLease;
         NodeAttributes attributes = attributesOf(hasOwn ? viewRoot(caller) : Committed{head_, 0});

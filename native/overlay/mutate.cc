@@ -109,12 +109,16 @@ bool Overlay::enterDirectory(fuse::RequestPtr& request, uint64_t nodeid, std::st
     if (!enterTree(request, target.txn)) return false;
     change.tree = target.txn->tree;
     change.ino = target.ino;
+    noteReached(*change.tree, nodeid);
     return true;
   }
   const std::string directory = pathOf(target);
   const std::string path = joinPath(directory, name);
   if (!enterAsMember(request, target, path, change)) return false;
-  if (target.kind == Target::kRoot) return true;
+  if (target.kind == Target::kRoot) {
+    noteReached(*change.tree, nodeid);
+    return true;
+  }
   // The request that began a membership came by names of before: the kernel walks them again, once, and arrives at the
   // transaction's own nodes. Who was a member already stands in a committed directory (a cwd, a descriptor).
   if (request->beganMembership) {
@@ -164,7 +168,7 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, Reach reach,
     return false;
   }
   if (target.kind == Target::kLive) {
-    change.ino = nodeid;
+    change.ino = target.ino;
     return true;
   }
   if (reach == Reach::kByDescriptor && target.kind == Target::kCommitted) {
@@ -175,7 +179,7 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, Reach reach,
       request->replyError(e);
       return false;
     }
-    change.ino = nodeid;
+    change.ino = target.ino;
     return true;
   }
   if (reach == Reach::kByDescriptor) {
@@ -196,9 +200,9 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, Reach reach,
 
 // ---- names ------------------------------------------------------------------------------------------------------
 
-// The new name stands in the kernel below the transaction's own directory, not below the root or a committed one.
+// The new name stands in the kernel below the transaction's own directory, not below a committed one.
 bool Overlay::mayCacheNew(const fuse::Request& request, const Change_& change) const {
-  return change.ino != kRootIno && request.nodeid() == change.ino && mayCacheNames(*change.tree);
+  return inoOf(request.nodeid()) == change.ino && mayCacheNames(request, *change.tree);
 }
 
 void Overlay::createNode(fuse::RequestPtr request, std::string_view name, uint32_t mode, uint32_t rdev,

@@ -135,18 +135,19 @@ std::set<uint64_t> Overlay::blocksOf(const TxnPtr& txn) {
 }
 
 Overlay::Target Overlay::resolve(uint64_t nodeid) {
-  if (nodeid == kRootIno) return {Target::kRoot, {}, nullptr, kRootIno};
+  const uint64_t ino = inoOf(nodeid);
+  if (ino == kRootIno) return {Target::kRoot, {}, nullptr, kRootIno};
   TxnPtr txn;
   {
     std::shared_lock lock(blocksMutex_);
-    if (const auto at = txnOfBlock_.find(InoSource::blockOf(nodeid)); at != txnOfBlock_.end()) txn = at->second;
+    if (const auto at = txnOfBlock_.find(InoSource::blockOf(ino)); at != txnOfBlock_.end()) txn = at->second;
   }
   // A number that was committed is not the transaction's any more: see Transaction::releaseCommitted().
-  if (txn && txn->tree->knows(nodeid)) return {Target::kTransaction, {}, txn, nodeid};
+  if (txn && txn->tree->knows(ino)) return {Target::kTransaction, {}, txn, ino};
   std::shared_lock lock(viewsMutex_);
-  const Committed committed = findCommitted(nodeid);
-  if (live_.has(nodeid)) return {Target::kLive, committed, nullptr, nodeid};
-  if (committed) return {Target::kCommitted, committed, nullptr, nodeid};
+  const Committed committed = findCommitted(ino);
+  if (live_.has(ino)) return {Target::kLive, committed, nullptr, ino};
+  if (committed) return {Target::kCommitted, committed, nullptr, ino};
   return {};
 }
 
@@ -195,10 +196,32 @@ bool Overlay::rootNameMayBeCached(std::string_view name) {
   return true;
 }
 
+bool Overlay::mayCacheNames(const fuse::Request& request, Transaction& tree) const {
+  const uint32_t root = rootOf(request.nodeid());
+  if (inoOf(request.nodeid()) == kRootIno && (root == 0 || root != tree.ownRoot())) return false;
+  if (!session_->negotiated().epoch || tree.isTranslated()) return false;
+  // Another session is another kernel's cache, of a tree that does not change any more.
+  return &request.session() != session_ || tree.isReachedFrom(root);
+}
+
+void Overlay::noteReached(Transaction& tree, uint64_t nodeid) {
+  if (tree.isReachedFrom(rootOf(nodeid)) || !tree.noteTranslated()) return;
+  std::unique_lock lock(viewsMutex_);
+  refreshKernelRoot();
+}
+
+fuse_entry_out Overlay::entryBelow(const fuse::Request& request, const NodeAttributes& attributes, bool cacheName,
+                                   bool cacheAttributes) {
+  fuse_entry_out out = entryFor(attributes, cacheName, cacheAttributes);
+  // A file may have several names.
+  if (S_ISDIR(attributes.mode)) out.nodeid = nodeidOf(rootOf(request.nodeid()), attributes.ino);
+  return out;
+}
+
 void Overlay::replyEntry(fuse::Request& request, const NodeAttributes& attributes, bool cacheName,
                          bool cacheAttributes) {
   live_.addReferences(attributes.ino, referencesOf(request));
-  request.reply(entryFor(attributes, cacheName, cacheAttributes));
+  request.reply(entryBelow(request, attributes, cacheName, cacheAttributes));
 }
 
 void Overlay::replyNegative(fuse::Request& request, bool cache) {
@@ -228,6 +251,13 @@ void Overlay::refreshKernelRoot() {
   if (session_->negotiated().epoch) session_->notifyIncEpoch();
   // Attributes only: this takes no lock that a request of ours could hold.
   session_->notifyInvalInode(kRootIno, -1, 0);
+  for (const auto& [id, txn] : txns_) {
+    if (!txn->detached) forgetOwnRoot(*txn->tree);
+  }
+}
+
+void Overlay::forgetOwnRoot(const Transaction& tree) {
+  if (tree.ownRoot() != 0) session_->notifyInvalInode(nodeidOf(tree.ownRoot(), kRootIno), -1, 0);
 }
 
 Overlay::TxnPtr Overlay::findTxn(uint32_t id) {

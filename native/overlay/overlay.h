@@ -31,6 +31,7 @@
 #include "overlay/later.h"
 #include "overlay/live.h"
 #include "overlay/merge.h"
+#include "overlay/own_root.h"
 #include "overlay/read_ahead.h"
 #include "overlay/root_listing.h"
 #include "overlay/transaction.h"
@@ -292,8 +293,11 @@ class Overlay : public fuse::Operations {
   std::string loadManifest(uint64_t generation);    // viewsMutex_ held exclusively (or before start)
   const Manifest* manifestOf(uint64_t generation);  // loads on demand; no lock held; null on failure
   Target resolve(uint64_t nodeid);
-  // Names below a transaction's own directories change through this kernel only, which keeps its cache right.
-  bool mayCacheNames(const Transaction& tree) const { return session_->negotiated().epoch && !tree.isTranslated(); }
+  // Names in a transaction's own directories change through this kernel only, which keeps its cache right; in its root,
+  // from its own root.
+  bool mayCacheNames(const fuse::Request& request, Transaction& tree) const;
+  // A change of it through this node: what the kernel keeps of it from another root is void.
+  void noteReached(Transaction& tree, uint64_t nodeid);
   Committed findCommitted(uint64_t ino) const;  // viewsMutex_ (or before start)
   void registerBlock(uint64_t block, const TxnPtr& txn);
   std::set<uint64_t> blocksOf(const TxnPtr& txn);
@@ -304,17 +308,22 @@ class Overlay : public fuse::Operations {
   // and each walk through it would ask for them. A pinned process that sees a new time lists again, and finds its own
   // names. (A lease ends without any commit, so without a new time: there each view has its own.)
   bool rootAttributesAreHeads() const;  // viewsMutex_
+  // A node as the kernel knows it where `request` came from.
+  static fuse_entry_out entryBelow(const fuse::Request& request, const NodeAttributes& attributes, bool cacheName,
+                                   bool cacheAttributes);
   void replyEntry(fuse::Request& request, const NodeAttributes& attributes, bool cacheName, bool cacheAttributes);
   void replyNegative(fuse::Request& request, bool cache);
   void replyAttributes(fuse::Request& request, const NodeAttributes& attributes, bool cache);
-  Committed viewRoot(const Caller& caller);  // viewsMutex_; for a non-member
-  void refreshKernelRoot();                  // viewsMutex_ exclusively
+  Committed viewRoot(const Caller& caller);     // viewsMutex_; for a non-member
+  void refreshKernelRoot();                     // viewsMutex_ exclusively
+  void forgetOwnRoot(const Transaction& tree);  // viewsMutex_ exclusively; the attributes that the kernel keeps of it
   TxnPtr findTxn(uint32_t id);
   int takeLiveBytes(Transaction& tree);  // 0 or errno
   std::shared_ptr<Transaction> makeTree(const TxnPtr& txn, const std::string& directory, const Manifest* base);
   void sweepClosed();  // viewsMutex_ exclusively
 
   // lookup.cc
+  void lookUpInRoot(fuse::Request& request, const Caller& caller);  // viewsMutex_
   void forgetNode(uint64_t nodeid, uint64_t count);
   void withXattrs(fuse::RequestPtr request, void (*answer)(fuse::Request&, const Xattrs&));
 
@@ -438,6 +447,7 @@ class Overlay : public fuse::Operations {
   Backing backing_;
   LiveLayer live_;
   RootListing rootListing_;
+  OwnRoots ownRoots_;
   ReadAhead readAhead_;
   Later later_;
 

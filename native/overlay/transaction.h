@@ -128,6 +128,15 @@ class Transaction {
   // same directory cached under this tree's number: from then on none of this tree's names may be. True the first time.
   bool noteTranslated() { return !translated_.exchange(true); }
   bool isTranslated() const { return translated_; }
+  // Which own root the kernel has of it; 0: none.
+  uint32_t ownRoot() const { return ownRoot_; }
+  void setOwnRoot(uint32_t number) { ownRoot_ = number; }
+  // Whether nobody came here from another root before. For the kernel a directory is another one from each, so names
+  // can be kept from one only.
+  bool isReachedFrom(uint32_t root) {
+    uint32_t first = kNoRoot;
+    return reachedFrom_.compare_exchange_strong(first, root) || first == root;
+  }
 
   uint32_t id() const { return options_.id; }
   const Committed& baseRoot() const { return options_.root; }
@@ -256,6 +265,9 @@ class Transaction {
 
   Options options_;
   std::atomic<bool> translated_{false};
+  std::atomic<uint32_t> ownRoot_{0};
+  static constexpr uint32_t kNoRoot = UINT32_MAX;
+  std::atomic<uint32_t> reachedFrom_{kNoRoot};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   TransactionState state_ = TransactionState::kOpen;

@@ -7,13 +7,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 #include <vector>
+
+#include "overlay/own_root.h"
 
 namespace siteswap::sandbox {
 namespace {
@@ -44,21 +49,38 @@ std::string unescape(const std::string& text) {
   return plain;
 }
 
+struct Tree {
+  std::string mountpoint;
+  bool isUnmountTold;  // to copies of the mount that it is mounted on
+};
+
+// What siteswap has mounted elsewhere, in the order of mounting.
+std::vector<Tree> treesBut(const std::string& keep) {
+  std::ifstream list("/proc/self/mountinfo");
+  std::vector<Tree> trees;
+  std::set<std::string> shared;
+  for (std::string line; std::getline(list, line);) {
+    std::istringstream fields(line);
+    std::string id, parent, skipped, mountpoint, optional;
+    fields >> id >> parent >> skipped >> skipped >> mountpoint >> skipped;
+    while (fields >> optional && optional != "-") {
+      if (optional.starts_with("shared:")) shared.insert(id);
+    }
+    std::string type;
+    fields >> type;
+    const std::string path = unescape(mountpoint);
+    if (type == "fuse.siteswap" && path != keep) trees.push_back({path, shared.contains(parent)});
+  }
+  return trees;
+}
+
 // A mount namespace is a copy of all mounts, and a filesystem ends with its last mount: those that are none of our
 // business must not wait for us when they are unmounted.
 bool detachTreesBut(const std::string& keep) {
-  std::ifstream list("/proc/self/mountinfo");
-  std::vector<std::string> others;
-  for (std::string line; std::getline(list, line);) {
-    std::istringstream fields(line);
-    std::string skipped, mountpoint;
-    fields >> skipped >> skipped >> skipped >> skipped >> mountpoint;
-    const std::string path = unescape(mountpoint);
-    if (line.find(" - fuse.siteswap ") != std::string::npos && path != keep) others.push_back(path);
-  }
+  const std::vector<Tree> others = treesBut(keep);
   // The latest first: it may lie in an earlier one.
-  for (auto path = others.rbegin(); path != others.rend(); ++path) {
-    if (umount2(path->c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT) return false;
+  for (auto tree = others.rbegin(); tree != others.rend(); ++tree) {
+    if (umount2(tree->mountpoint.c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT) return false;
   }
   return true;
 }
@@ -100,6 +122,21 @@ void mountOwnView(const std::string& directory, int deviceFd) {
   const std::string data =
       "fd=" + std::to_string(deviceFd) + ",rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other";
   check("mount", mount("siteswap", directory.c_str(), "fuse.siteswap", MS_NODEV | MS_RDONLY, data.c_str()) == 0);
+}
+
+bool bindOwnRoot(const std::string& directory, const std::string& token) {
+  // The command may want the other trees, and they could not be unmounted as long as it lives, where nobody tells their
+  // copies.
+  const std::vector<Tree> others = treesBut(directory);
+  if (!std::all_of(others.begin(), others.end(), [](const Tree& tree) { return tree.isUnmountTold; })) return false;
+  if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) return false;
+  const std::string ownRoot = directory + "/" + std::string(overlay::kOwnRootPrefix) + token;
+  char* const here = getcwd(nullptr, 0);
+  const bool isBound = mount(ownRoot.c_str(), directory.c_str(), nullptr, MS_BIND, nullptr) == 0;
+  // Who stands in the mount would go on in what it shows to all.
+  if (isBound && here != nullptr) (void)!chdir(here);
+  free(here);
+  return isBound;
 }
 
 bool namespacesWork() {

@@ -29,6 +29,11 @@ bool isolateMounts(const std::string& scratch, const std::string& tree, uint64_t
 // must be one.
 void mountOwnView(const std::string& directory, int deviceFd);
 
+// From here on this process sees the transaction's own root (overlay/own_root.h) over `directory`. False where that
+// can't be had: without the right to mount, from a kernel without epochs, or where other trees are mounted that could
+// not be unmounted meanwhile. It then sees what it saw.
+bool bindOwnRoot(const std::string& directory, const std::string& token);
+
 // Can it be done here? Tries it.
 bool namespacesWork();
 

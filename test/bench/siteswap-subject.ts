@@ -22,6 +22,7 @@ export const siteswap: Subject = {
   tree: ({ site }) => site,
   mount: async ({ site }) => void (await run([...CLI, 'mount', ...OPTIONS, site])),
   unmount: async ({ site }) => void (await run([...CLI, 'unmount', site])),
+  asOne: ({ site }) => [...CLI, 'run', site, '--'],
   settle: async ({ site }) => void (await ask(defaultStorePath(site), 'wait', {})),
   requests: async ({ site }) => (await ask(defaultStorePath(site), 'status', {})).counters.requests,
   async cachedIn({ site }, path) {

@@ -21,6 +21,8 @@ export interface Subject {
   tree(place: Place): string;
   mount(place: Place): Promise<void>;
   unmount(place: Place): Promise<void>;
+  /** What begins a command whose changes are to be one; without it they are written one by one. */
+  asOne?(place: Place): readonly string[];
   /** Until everything written is visible to everybody. */
   settle(place: Place): Promise<void>;
   /** Requests so far by opcode; null when it does not count them. */

@@ -80,6 +80,9 @@ function uv(site: Site, ...words: string[]): string[] {
   return [site.materials.uv!, 'pip', ...words, '-q', '--offline', '--no-cache', '--python', site.python];
 }
 
+/** Of the peers nothing: they have no transactions. */
+const asOne = ({ subject, place }: Site): readonly string[] => subject.asOne?.(place) ?? [];
+
 export const WORKS: readonly Work[] = [
   { name: 'import', title: 'import of the stack, warm', warmUps: 3, run: importStack },
   {
@@ -98,6 +101,24 @@ export const WORKS: readonly Work[] = [
     available: uvMissing,
     run: (site) => writer(site, ...uv(site, 'install', '--no-index', '--no-deps'), site.materials.wheel),
     after: (site) => quietly(site, ...uv(site, 'uninstall'), 'bench-large'),
+  },
+  {
+    name: 'pip-install-run',
+    title: 'pip install, 1,500 files, by siteswap run',
+    warmUps: 1,
+    mostRounds: 5,
+    run: (site) => writer(site, ...asOne(site), ...pip(site, ...PIP_INSTALL, site.materials.wheel)),
+    after: (site) => quietly(site, ...asOne(site), ...pip(site, 'uninstall', '-q', '-y', 'bench-large')),
+  },
+  {
+    name: 'uv-install-run',
+    title: 'uv pip install, 1,500 files, by siteswap run',
+    warmUps: 1,
+    mostRounds: 5,
+    available: uvMissing,
+    run: (site) =>
+      writer(site, ...asOne(site), ...uv(site, 'install', '--no-index', '--no-deps'), site.materials.wheel),
+    after: (site) => quietly(site, ...asOne(site), ...uv(site, 'uninstall'), 'bench-large'),
   },
   { name: 'walk', title: 'stat walk, warm', warmUps: 2, run: (site) => worker(site, 'walk', site.place.site) },
   {

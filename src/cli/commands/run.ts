@@ -12,6 +12,7 @@ import { collect } from '../arguments.js';
 import { runChild } from '../child.js';
 import { reportError, tell, tellWarnings } from '../output.js';
 import { withCommitSteps } from '../progress.js';
+import { sandboxProgram } from '../../verifier/sandbox.js';
 import { ask, mounted } from '../target.js';
 
 /** `command`: the words after `--`, which commander never sees. */
@@ -35,11 +36,21 @@ export function addRun(program: Command, command: readonly string[]): void {
     });
 }
 
+/**
+ * What to start CMD by: it sees the transaction's own root over the mount, in a mount namespace of its own, whose names the
+ * kernel keeps. Without the right to mount, CMD sees the same by way of the mount that everybody uses, and asks more.
+ */
+function fromOwnRoot(mountpoint: string): string[] {
+  return process.geteuid?.() === 0 ? [sandboxProgram(), '--own-root', mountpoint, '--'] : [];
+}
+
 async function run(dir: string | undefined, command: readonly string[], commands: string[]): Promise<number> {
-  const { store } = await mounted(dir);
+  const { store, mountpoint } = await mounted(dir);
   const begun = await ask(store, 'begin', { pid: process.pid, explicit: true, command: [...command] });
   const { transaction } = begun;
-  const ended = await runChild(command, { env: { SITESWAP_TRANSACTION: begun.token } });
+  const ended = await runChild([...fromOwnRoot(mountpoint), ...command], {
+    env: { SITESWAP_TRANSACTION: begun.token },
+  });
   if (ended !== 0) {
     await ask(store, 'abort', { transaction });
     tell(`siteswap: the command failed (${ended}): nothing was changed`);
