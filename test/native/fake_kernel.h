@@ -41,6 +41,10 @@ Bytes bytesOf(const Parts&... parts) {
   (one(parts), ...);
   return out;
 }
+// What a LOOKUP asks.
+inline Bytes lookupOf(const std::string& name) {
+  return bytesOf(name, '\0');
+}
 
 struct Reply {
   uint64_t unique = 0;

@@ -8,14 +8,6 @@
 using namespace siteswap::fuse;
 using namespace siteswap::test;
 
-namespace {
-
-Bytes lookupOf(const std::string& name) {
-  return bytesOf(name, '\0');
-}
-
-}  // namespace
-
 TEST(init_too_old) {
   for (const uint32_t minor : {8u, 30u}) {
     Fixture f;

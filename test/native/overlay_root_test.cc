@@ -6,11 +6,11 @@ using namespace siteswap::test;
 
 namespace {
 
-fuse_open_out open(Mounted& m, pid_t tid) {
+fuse_open_out openRoot(Mounted& m, pid_t tid) {
   return m.ask(FUSE_OPENDIR, kRootIno, bytesOf(fuse_open_in{}), tid).as<fuse_open_out>();
 }
 
-void release(Mounted& m, const fuse_open_out& opened) {
+void releaseRoot(Mounted& m, const fuse_open_out& opened) {
   fuse_release_in in{};
   in.fh = opened.fh;
   // The kernel sends it in nobody's name.
@@ -38,34 +38,34 @@ void add(Mounted& m, uint32_t id, const std::string& name) {
 TEST(the_listing_is_kept_by_handles_of_one_generation_at_a_time) {
   Mounted m;
   Process old, other, next, last;
-  const fuse_open_out first = open(m, old.pid);
+  const fuse_open_out first = openRoot(m, old.pid);
   CHECK_EQ(first.open_flags, kDropping);
   // Whatever is there may not have been dropped yet.
-  CHECK_EQ(open(m, other.pid).open_flags, kApart);
+  CHECK_EQ(openRoot(m, other.pid).open_flags, kApart);
   CHECK(!names(m, first).empty());
-  const fuse_open_out second = open(m, other.pid);
+  const fuse_open_out second = openRoot(m, other.pid);
   CHECK_EQ(second.open_flags, kKept);
 
   add(m, 1, "new");
   // Either may still fill what the kernel keeps.
-  const fuse_open_out early = open(m, next.pid);
+  const fuse_open_out early = openRoot(m, next.pid);
   CHECK_EQ(early.open_flags, kApart);
   CHECK(names(m, early).contains("new"));
   CHECK(!names(m, first).contains("new"));
-  release(m, first);
-  CHECK_EQ(open(m, next.pid).open_flags, kApart);
-  release(m, early);  // not one of them
-  CHECK_EQ(open(m, next.pid).open_flags, kApart);
-  release(m, second);
-  const fuse_open_out fresh = open(m, next.pid);
+  releaseRoot(m, first);
+  CHECK_EQ(openRoot(m, next.pid).open_flags, kApart);
+  releaseRoot(m, early);  // not one of them
+  CHECK_EQ(openRoot(m, next.pid).open_flags, kApart);
+  releaseRoot(m, second);
+  const fuse_open_out fresh = openRoot(m, next.pid);
   CHECK_EQ(fresh.open_flags, kDropping);
-  CHECK_EQ(open(m, last.pid).open_flags, kApart);
-  release(m, fresh);  // never used, and it has dropped what was there
-  const fuse_open_out kept = open(m, last.pid);
+  CHECK_EQ(openRoot(m, last.pid).open_flags, kApart);
+  releaseRoot(m, fresh);  // never used, and it has dropped what was there
+  const fuse_open_out kept = openRoot(m, last.pid);
   CHECK_EQ(kept.open_flags, kKept);
   CHECK(names(m, kept).contains("new"));
   // Who stays at the old generation lists it, and leaves nothing behind.
-  const fuse_open_out pinned = open(m, old.pid);
+  const fuse_open_out pinned = openRoot(m, old.pid);
   CHECK_EQ(pinned.open_flags, kApart);
   CHECK(!names(m, pinned).contains("new"));
 }
@@ -74,10 +74,10 @@ TEST(the_listing_is_not_kept_while_a_transaction_is_open) {
   Mounted m;
   Process member, reader;
   REQUIRE(m.begin(1, member.pid) == 0);
-  CHECK_EQ(open(m, reader.pid).open_flags, kApart);
-  CHECK_EQ(open(m, member.pid).open_flags, kApart);
+  CHECK_EQ(openRoot(m, reader.pid).open_flags, kApart);
+  CHECK_EQ(openRoot(m, member.pid).open_flags, kApart);
   CHECK_EQ(m.overlay->abortTransaction(1), 0);
-  CHECK_EQ(open(m, reader.pid).open_flags, kDropping);
+  CHECK_EQ(openRoot(m, reader.pid).open_flags, kDropping);
 }
 
 // The kernel takes what a listing brings as of when it takes it in, which may be after a swap.

@@ -430,7 +430,7 @@ TEST(an_empty_directory) {
   CHECK(s.compare().empty());
 }
 
-TEST(errors) {
+TEST(scan_errors) {
   TempDir lower;
   writeFile(lower / "file", "x");
   writeFile(lower / "file2", "x");

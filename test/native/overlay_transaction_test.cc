@@ -284,7 +284,7 @@ TEST(unlinked_but_open) {
   CHECK_EQ(tree.list(gone, 0, UINT64_MAX, 0, [](const Transaction::Listed&) { return true; }), 0);
 }
 
-TEST(errors) {
+TEST(transaction_errors) {
   Random random;
   World world(random, 0);
   Transaction& tree = *world.tree;

@@ -12,19 +12,19 @@ using namespace siteswap::test;
 
 namespace {
 
-using Random = std::mt19937_64;
+using Generator = std::mt19937_64;
 
-uint32_t below(Random& random, uint32_t limit) {
+uint32_t below(Generator& random, uint32_t limit) {
   return static_cast<uint32_t>(random() % limit);
 }
 
 // Values that break arithmetic, more often than chance would bring them.
-uint64_t nasty(Random& random) {
+uint64_t nasty(Generator& random) {
   constexpr uint64_t kValues[] = {0, 1, 2, 40, 0x7fffffff, 0x80000000, 0xffffffff, 1ULL << 63, ~0ULL};
   return below(random, 2) == 0 ? kValues[below(random, std::size(kValues))] : random();
 }
 
-Bytes randomPacket(Random& random, uint64_t unique) {
+Bytes randomPacket(Generator& random, uint64_t unique) {
   const auto table = opcodeTable();
   const OpcodeRow& row = table[below(random, static_cast<uint32_t>(table.size()))];
   Bytes body(row.wireBytes);
@@ -61,7 +61,7 @@ Bytes randomPacket(Random& random, uint64_t unique) {
 
 TEST(random_packets) {
   const unsigned long seed = check::seed();
-  Random random(seed);
+  Generator random(seed);
   uint64_t sum = 0;
   for (int round = 0; round < 20; ++round) {
     Fixture f;

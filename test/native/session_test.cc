@@ -13,10 +13,6 @@ using namespace std::string_literals;
 
 namespace {
 
-Bytes lookupOf(const std::string& name) {
-  return bytesOf(name, '\0');
-}
-
 // The argument and names of a row, as short as they may be.
 Bytes soundBody(const OpcodeRow& row) {
   Bytes body(row.wireBytes);
