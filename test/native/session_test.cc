@@ -284,6 +284,7 @@ TEST(more_slow_handlers_than_threads) {
     uniques.push_back(f.kernel.send(FUSE_LOOKUP, 1, lookupOf("slow")));
     CHECK(f.session->post([&] { ++posted; }));
   }
+  for (int i = 0; i < 5000 && most <= 4; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   gate.open();
   for (const uint64_t unique : uniques) CHECK(f.kernel.wait(unique));
