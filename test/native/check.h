@@ -1,9 +1,10 @@
-// A tiny test harness: TEST(name) { … CHECK(…) … } in any number; main() comes with the header, which therefore only a
-// *_test.cc may include.
+// A tiny test harness: TEST(name) { … CHECK(…) … } in any number; main() comes with the header, which therefore only
+// one unit of a program may include (Makefile).
 //
 // A failing check is printed and counted, and the test goes on; REQUIRE leaves the test. The program prints one line at
-// the end ("ok session_test: 31 tests, 5210 checks") and exits with 1 when anything failed. An argument selects the
-// tests whose name contains it. Checks may be made from any thread.
+// the end ("ok session_test: 31 tests, 5210 checks") and exits with 1 when anything failed. Its arguments: the file
+// whose tests are run, without .cc, and a part of the names of those that are meant. Checks may be made from any
+// thread.
 #pragma once
 
 #include <signal.h>
@@ -16,11 +17,13 @@
 #include <functional>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace check {
 
 struct Test {
+  std::string_view file;  // without folder and .cc
   const char* name;
   void (*body)();
 };
@@ -34,7 +37,10 @@ inline std::atomic<long> failures{0};
 inline std::atomic<const char*> running{""};
 
 struct Registration {
-  Registration(const char* name, void (*body)()) { tests().push_back({name, body}); }
+  Registration(std::string_view path, const char* name, void (*body)()) {
+    const std::string_view file = path.substr(path.rfind('/') + 1);
+    tests().push_back({file.substr(0, file.rfind('.')), name, body});
+  }
 };
 
 // A file has hundreds of checks, and their code costs its compiler a tenth to a quarter: a check is a call, neither is
@@ -111,17 +117,16 @@ inline int main(int argc, char** argv) {
     _exit(124);
   });
   alarm(limit == nullptr ? 240 : static_cast<unsigned>(std::atoi(limit)));
-  const char* slash = std::strrchr(argv[0], '/');
-  const char* program = slash == nullptr ? argv[0] : slash + 1;
+  const char* file = argc > 1 ? argv[1] : "";
   int ran = 0;
   for (const Test& test : tests()) {
-    if (argc > 1 && std::strstr(test.name, argv[1]) == nullptr) continue;
+    if (test.file != file || (argc > 2 && std::strstr(test.name, argv[2]) == nullptr)) continue;
     running = test.name;
     test.body();
     ++ran;
   }
   const bool good = failures == 0 && ran > 0;
-  std::printf("%s %s: %d tests, %ld checks", good ? "ok" : "FAILED", program, ran, checks.load());
+  std::printf("%s %s: %d tests, %ld checks", good ? "ok" : "FAILED", file, ran, checks.load());
   if (failures > 0) std::printf(", %ld failed", failures.load());
   std::printf("\n");
   return good ? 0 : 1;
@@ -129,16 +134,15 @@ inline int main(int argc, char** argv) {
 
 }  // namespace check
 
-#define TEST(name)                                                      \
-  static void test_##name();                                            \
-  static const check::Registration register_##name{#name, test_##name}; \
+#define TEST(name)                                                                \
+  static void test_##name();                                                      \
+  static const check::Registration register_##name{__FILE__, #name, test_##name}; \
   static void test_##name()
 #define CHECK(condition) check::verify(static_cast<bool>(condition), __FILE__, __LINE__, #condition)
 #define CHECK_EQ(a, b) check::verifyEqual(a, b, __FILE__, __LINE__, #a " == " #b)
 #define REQUIRE(condition) \
   if (!CHECK(condition)) return
 
-// Each program has exactly one file that includes this header.
 int main(int argc, char** argv) {
   return check::main(argc, argv);
 }

@@ -8,7 +8,7 @@ import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 
 test('make check: address, undefined-behaviour and thread sanitizers', () => {
-  const { status, stdout, stderr } = spawnSync('make', ['-s', '-j2', '-C', 'test/native', 'check'], {
+  const { status, stdout, stderr } = spawnSync('make', ['-C', 'test/native', 'check'], {
     encoding: 'utf8',
     maxBuffer: 64 << 20,
   });

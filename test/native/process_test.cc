@@ -377,7 +377,7 @@ pid_t startAsNobody(const char* name, pid_t watched) {
   if (pid == 0) {
     dup2(2, 1);  // one line of results is for the program that was started
     setenv("PROCESS_TEST_WATCHED", number.c_str(), 1);
-    execl("/proc/self/exe", "process_test", name, nullptr);
+    execl("/proc/self/exe", "tests", "process_test", name, nullptr);
     _exit(100);
   }
   return pid;
