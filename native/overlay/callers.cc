@@ -370,7 +370,7 @@ Overlay::Belonging Overlay::findMembership(fuse::Request& request, const process
     forkedSoFar = forkedSoFar && at->isForkedNotExecedNow();
     if (open.empty() && views.observers.empty() && !forkedSoFar) return found;
     const pid_t parent = at->currentParent();
-    if (parent <= 1) break;
+    if (parent < 1) break;
     at = processes_.ofPid(parent);
   }
   const bool withToken = std::any_of(open.begin(), open.end(), [](const TxnPtr& txn) { return !txn->token.empty(); });
@@ -547,7 +547,7 @@ bool Overlay::worksInDropped(const process::ProcessPtr& process) {
     if (!line.empty()) events_.log(line);
     if (isRefused) return true;
     const pid_t parent = at->currentParent();
-    if (parent <= 1) return false;
+    if (parent < 1) return false;
     at = processes_.ofPid(parent);
   }
   return false;

@@ -50,7 +50,7 @@ int Overlay::beginTransaction(uint32_t id, const std::string& directory, int roo
   process::ProcessPtr at = txn->root;
   while (at && txn->ancestors.size() < kMostAncestors) {
     const pid_t parent = at->currentParent();
-    if (parent <= 1) break;
+    if (parent < 1) break;
     at = processes_.ofPid(parent);
     if (at) txn->ancestors.push_back(at);
   }

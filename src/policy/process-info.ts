@@ -87,10 +87,10 @@ function readExecutable(folder: string): string | null {
 /** Deeper chains are somebody's accident; what lies above is not looked at. */
 const MAX_CHAIN = 64;
 
-/** The process and its ancestors, itself first, up to and without pid 1 and the processes in `stopAt`. */
+/** The process and its ancestors, itself first, up to process 1 (in a container that may be an installer), without those in `stopAt`. */
 export function readChain(pid: number, stopAt: ReadonlySet<number> = new Set()): ProcessInfo[] {
   const chain: ProcessInfo[] = [];
-  for (let next = pid; next > 1 && !stopAt.has(next) && chain.length < MAX_CHAIN;) {
+  for (let next = pid; next >= 1 && !stopAt.has(next) && chain.length < MAX_CHAIN;) {
     const process = readProcess(next);
     if (!process) break;
     // A parent started before its child; a number that was reused since started after it.

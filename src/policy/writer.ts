@@ -33,7 +33,7 @@ export type WriterDecision =
 export interface Writer {
   /** 0: a process that can't be seen from here. */
   pid: number;
-  /** The writer first, then its ancestors, without pid 1 and the processes of the server itself. */
+  /** The writer first, then its ancestors, without the processes of the server itself. */
   chain: readonly ChainProcess[];
   /** Opcode name, lower case. */
   op: string;
