@@ -700,7 +700,7 @@ TEST(random_requests) {
   Random random;
   Mounted m;
   Process member, stranger;
-  REQUIRE(m.begin(1, member.pid) == 0);
+  REQUIRE(m.begin(1, member.pid, "token") == 0);
   std::atomic<bool> done{false};
   std::thread policy([&] {
     while (!done) {
@@ -709,7 +709,9 @@ TEST(random_requests) {
       }
     }
   });
-  std::vector<uint64_t> nodes{kRootIno, m.walk("pkg"), m.walk("version")};
+  const uint64_t ownRoot = m.walk(std::string(siteswap::overlay::kOwnRootPrefix) + "token", member.pid);
+  REQUIRE(ownRoot != 0);
+  std::vector<uint64_t> nodes{kRootIno, ownRoot, m.walk("pkg"), m.walk("version")};
   for (int i = 0; i < 4000; ++i) {
     const auto table = siteswap::fuse::opcodeTable();
     const auto& row = table[random(table.size())];
