@@ -30,13 +30,13 @@ function rootTest(name: string, body: (mounted: MountedVenv) => Promise<void>): 
     if (problem !== null) return notRun(t, problem);
     const mounted = await mountedVenv(t, {
       pip: false,
-      prepare: async ({ run, sitePackages }) => {
+      prepare: async (venv) => {
         const script = `
 import os
 for name in ('pkg', 'pkg/sub'):
     os.mkdir(name)
     open(name + '/__init__.py', 'w').write('VERSION = 0')`;
-        const { code, stderr } = await run('python', ['-c', script], { cwd: sitePackages });
+        const { code, stderr } = await venv.run('python', ['-c', script], { cwd: venv.sitePackages });
         assert.equal(code, 0, stderr);
       },
     });
