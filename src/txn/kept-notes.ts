@@ -3,6 +3,7 @@
  * the user was told is kept: so what the disk does not take is tried again until it does, and once more at the unmount.
  */
 import type { Store } from '../store/store.js';
+import type { TransactionInfoFile } from '../store/transaction-info.js';
 import type { Clock } from '../util/clock.js';
 import { describe } from '../util/errors.js';
 import { KEEP_RETRY_MS } from '../util/limits.js';
@@ -11,6 +12,8 @@ import { describeTransaction, infoFile, type Transaction } from './transaction.j
 
 export interface KeptNotesOptions {
   store: Pick<Store, 'updateTransaction'>;
+  /** Makes everything written to the store's filesystem durable. */
+  sync: () => Promise<void>;
   clock: Clock;
   log: (text: string) => void;
 }
@@ -29,7 +32,7 @@ export class KeptNotes {
     const info = infoFile({ ...transaction, ...change });
     return this.#writes.run(async () => {
       try {
-        await this.options.store.updateTransaction(info);
+        await this.#store(info);
         this.#missing.delete(transaction);
       } catch (error) {
         this.#missing.set(transaction, describe(error));
@@ -60,12 +63,18 @@ export class KeptNotes {
     return [...this.#missing].map(([transaction, why]) => this.#problem(transaction, why));
   }
 
+  /** What is said to be kept must be there after a power cut: its journal and its bodies first. */
+  async #store(info: TransactionInfoFile): Promise<void> {
+    await this.options.sync();
+    await this.options.store.updateTransaction(info);
+  }
+
   async #writeMissing(): Promise<void> {
     for (const transaction of this.#missing.keys()) {
       // What is being committed ends in another note, or none.
       if (transaction.state === 'committing') continue;
       try {
-        await this.options.store.updateTransaction(infoFile(transaction));
+        await this.#store(infoFile(transaction));
         if (this.#missing.delete(transaction))
           this.options.log(`${describeTransaction(transaction)} is kept for good now`);
       } catch (error) {
