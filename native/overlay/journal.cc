@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -138,6 +139,10 @@ int Journal::append(const Record& record) {
   __atomic_store_n(reinterpret_cast<uint32_t*>(map_ + used_), frame.sizeBytes, __ATOMIC_RELEASE);
   used_ += total;
   return 0;
+}
+
+int Journal::sync() {
+  return ::fdatasync(fd_.get()) == 0 ? 0 : errno;
 }
 
 int readBaseGeneration(const std::string& path, uint64_t& generation) {

@@ -53,6 +53,8 @@ class Journal {
   int replay(const std::string& path, const std::function<void(const Record&)>& each);
   // 0, or ENOSPC and the like: then nothing was written and the change must not happen.
   int append(const Record& record);
+  // What was appended survives a power cut when this has returned. 0 or a positive errno.
+  int sync();
 
  private:
   int mapUpTo(size_t sizeBytes);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -31,7 +32,9 @@ int LiveLayer::open(const std::string& directory, InoSource* numbers, const std:
   std::vector<uint64_t> dead;
   for (const auto& [ino, node] : nodes_) {
     const uint64_t anchor = node.key == 0 ? ino : node.key;
-    if (node.isRemoved || (!isAlive(anchor) && !nodes_.contains(node.key))) dead.push_back(ino);
+    // After a power cut the record can be there without the body: then the committed bytes are the present ones.
+    const bool isLost = node.key == 0 && ::faccessat(bodies_.get(), Transaction::bodyName(ino).c_str(), F_OK, 0) != 0;
+    if (isLost || node.isRemoved || (!isAlive(anchor) && !nodes_.contains(node.key))) dead.push_back(ino);
   }
   for (const uint64_t ino : dead) drop(ino);
   // Directories of ours that went take what was in them along.
@@ -72,7 +75,18 @@ int LiveLayer::compact(const std::string& directory) {
     r.timeNs = node.attributes.mtimeNs;
     if (const int e = journal_->append(r)) return e;
   }
-  return ::rename(fresh.c_str(), journal.c_str()) == 0 ? 0 : errno;
+  // Before it has its name: a power cut must not leave an empty one.
+  if (const int e = journal_->sync()) return e;
+  if (::rename(fresh.c_str(), journal.c_str()) != 0) return errno;
+  const sys::UniqueFd parent(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return parent && ::fsync(parent.get()) == 0 ? 0 : errno;
+}
+
+int LiveLayer::sync(uint64_t ino) {
+  const sys::UniqueFd body(::openat(bodies_.get(), Transaction::bodyName(ino).c_str(), O_RDONLY | O_CLOEXEC));
+  if (!body) return errno == ENOENT ? 0 : errno;
+  if (::fdatasync(body.get()) != 0 || ::fsync(bodies_.get()) != 0) return errno;
+  return journal_->sync();
 }
 
 uint64_t LiveLayer::newIno() {
@@ -316,6 +330,13 @@ int LiveLayer::adopt(const Committed& file, const Transaction::CopyBody& copy) {
   if (has(of.ino)) return 0;
   const std::string name = Transaction::bodyName(of.ino), temporary = name + ".tmp";
   if (const int error = copy(bodies_.get(), temporary, file, of.size)) {
+    ::unlinkat(bodies_.get(), temporary.c_str(), 0);
+    return error;
+  }
+  // The record can be on the disk any time from now on, and the file it stands for is: so must its bytes be.
+  const sys::UniqueFd body(::openat(bodies_.get(), temporary.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!body || ::fsync(body.get()) != 0) {
+    const int error = errno;
     ::unlinkat(bodies_.get(), temporary.c_str(), 0);
     return error;
   }

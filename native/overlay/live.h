@@ -69,6 +69,8 @@ class LiveLayer {
   // already.
   int adopt(const Committed& file, const Transaction::CopyBody& copy);
   int written(uint64_t ino, uint64_t size, bool grow);  // grow: at least that size, else exactly
+  // What was written into it survives a power cut when this has returned. 0 or a positive errno.
+  int sync(uint64_t ino);
   int bodiesFd() const { return bodies_.get(); }
   // References, of the kernel by answers that give a node, and of transactions.
   void addReferences(uint64_t ino, uint64_t count);

@@ -1,0 +1,99 @@
+/**
+ * The power is cut: what no sync made durable is lost. The store is on a disk of its own, whose ext4 is shut down without
+ * a last write-back, which loses the same things; then it is mounted again.
+ */
+import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { MountedSite, notRun, SITESWAP } from '../helpers/mounted-site.js';
+import { inNamespace, namespaceProblem } from '../helpers/private-namespace.js';
+
+/** `cut` loses what was not synced, and mounts the disk again. EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH. */
+const PRELUDE = `
+siteswap() { ${SITESWAP.map((word) => `'${word}'`).join(' ')} "$@"; }
+truncate -s 64m "$WORK/image"
+mkfs.ext4 -q -F "$WORK/image" >/dev/null 2>&1 && mount -o loop "$WORK/image" "$WORK/disk" || { echo 'no disk'; exit 0; }
+trap 'siteswap unmount --force "$DIR" >/dev/null 2>&1; umount -l "$WORK/disk"' EXIT
+shut() { python3 -c 'import fcntl, os, struct, sys
+fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack("I", 2))' "$WORK/disk"; }
+cut() {
+  shut
+  siteswap unmount --force "$DIR" >/dev/null 2>&1 || true
+  for i in $(seq 50); do umount "$WORK/disk" 2>/dev/null && break; sleep 0.1; done
+  mount -o loop "$WORK/image" "$WORK/disk"
+}
+`;
+
+/** What the script prints. */
+async function onDisk(t: TestContext, script: string): Promise<string[] | null> {
+  const problem = namespaceProblem() ?? (process.geteuid?.() === 0 ? null : 'a disk needs root');
+  if (problem !== null) {
+    notRun(t, problem);
+    return null;
+  }
+  const site = MountedSite.make(t);
+  mkdirSync(join(site.work, 'disk'));
+  const env = { DIR: site.dir, STORE: join(site.work, 'disk', 'store') };
+  const { code, stdout, stderr } = await inNamespace(site.work, PRELUDE + script, env);
+  assert.equal(code, 0, stdout + stderr);
+  const lines = stdout.trimEnd().split('\n');
+  if (lines[0] === 'no disk') {
+    notRun(t, 'no loop device with ext4');
+    return null;
+  }
+  return lines;
+}
+
+test('right after a mount that had nothing to commit: the store opens', async (t) => {
+  const printed = await onDisk(
+    t,
+    `siteswap mount --store "$STORE" "$DIR" 2>/dev/null
+    siteswap unmount "$DIR" 2>/dev/null
+    sync
+    siteswap mount --store "$STORE" "$DIR" 2>/dev/null
+    cut
+    siteswap mount --store "$STORE" "$DIR" 2>&1`,
+  );
+  if (printed !== null) assert.match(printed[0]!, /^mounted over /);
+});
+
+test('right after a refusal: the store opens, and what is kept is whole', async (t) => {
+  const printed = await onDisk(
+    t,
+    `siteswap mount --store "$STORE" "$DIR" 2>/dev/null
+    siteswap run --check false "$DIR" -- sh -c 'echo kept > "$DIR/new.py"' 2>/dev/null || echo "$?"
+    cut
+    siteswap mount --store "$STORE" "$DIR" 2>&1
+    siteswap commit --force "$DIR" 2>/dev/null
+    cat "$DIR/new.py"`,
+  );
+  if (printed === null) return;
+  assert.equal(printed[0], '120');
+  assert.match(printed[1]!, /^mounted over /);
+  assert.deepEqual(printed.slice(2), ['1', 'kept']);
+});
+
+test('a file that was written in place: what was synced is there, and never less than was committed', async (t) => {
+  const printed = await onDisk(
+    t,
+    `siteswap mount --store "$STORE" "$DIR" 2>/dev/null
+    sync
+    write() { python3 -c 'import os, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+os.pwrite(file, sys.argv[2].encode(), 0)
+if len(sys.argv) > 3: os.fsync(file)' "$DIR/one.py" "$@"; }
+    cp "$DIR/one.py" "$WORK/before"
+    write '#'
+    # The kernel may write back one file sooner than another.
+    python3 -c 'import os, sys; os.fdatasync(os.open(sys.argv[1], os.O_RDWR))' "$STORE/live/journal"
+    cut
+    siteswap mount --store "$STORE" "$DIR" 2>/dev/null
+    tail -c +2 "$WORK/before" | cmp - <(tail -c +2 "$DIR/one.py") && echo 'as before'
+    write '2' synced
+    cut
+    siteswap mount --store "$STORE" "$DIR" 2>/dev/null
+    head -c 1 "$DIR/one.py"`,
+  );
+  if (printed !== null) assert.deepEqual(printed, ['as before', '2']);
+});
