@@ -16,14 +16,25 @@ interface Pending {
   timer: NodeJS.Timeout | undefined;
 }
 
-/** Methods that answer when something else has happened; the others answer at once or the server is ill. */
+/**
+ * Methods that answer when something else has happened; the others answer at once or the server is ill. While one of these
+ * is waited for, the server is asked now and then whether it is there at all: it may be stopped, or stuck.
+ */
 const PATIENT: ReadonlySet<Method> = new Set<Method>(['commit', 'verify', 'wait', 'unmount', 'abort']);
 
 export class ControlClient {
   #nextId = 1;
   readonly #pending = new Map<number, Pending>();
 
-  private constructor(private readonly socket: Socket) {
+  /** Since it was last asked whether it is there. */
+  #heard = true;
+  readonly #patienceMs: number;
+
+  private constructor(
+    private readonly socket: Socket,
+    patienceMs: number,
+  ) {
+    this.#patienceMs = patienceMs;
     const reader = new LineReader(MAX_MESSAGE_BYTES, (line) => this.#onLine(line));
     socket.on('data', (chunk) => {
       try {
@@ -37,7 +48,7 @@ export class ControlClient {
   }
 
   /** `storePath`: the store's directory, whose `control.sock` the server listens on. */
-  static async connect(storePath: string): Promise<ControlClient> {
+  static async connect(storePath: string, patienceMs = REQUEST_TIMEOUT_MS): Promise<ControlClient> {
     let directory: number;
     try {
       directory = openSync(storePath, constants.O_RDONLY | constants.O_DIRECTORY);
@@ -57,18 +68,16 @@ export class ControlClient {
       closeSync(directory);
     }
     socket.removeAllListeners('error');
-    return new ControlClient(socket);
+    return new ControlClient(socket, patienceMs);
   }
 
   request<M extends Method>(method: M, params: Params<M>, onEvent?: (event: Progress) => void): Promise<Result<M>> {
     const id = this.#nextId++;
     return new Promise<Result<M>>((resolve, reject) => {
+      const silent = (): void => this.#fail(new Error(`no answer to '${method}' for ${this.#patienceMs / 1000} s`));
       const timer = PATIENT.has(method)
-        ? undefined
-        : setTimeout(
-            () => this.#fail(new Error(`no answer to '${method}' for ${REQUEST_TIMEOUT_MS / 1000} s`)),
-            REQUEST_TIMEOUT_MS,
-          );
+        ? setInterval(() => this.#probe(silent), this.#patienceMs)
+        : setTimeout(silent, this.#patienceMs);
       this.#pending.set(id, { method, onEvent, resolve: resolve as (result: unknown) => void, reject, timer });
       this.socket.write(`${JSON.stringify({ id, method, params })}\n`);
     });
@@ -78,7 +87,18 @@ export class ControlClient {
     this.socket.destroy();
   }
 
+  /** Any line is an answer; that to `status` itself is nobody's. */
+  #probe(silent: () => void): void {
+    if (!this.#heard) {
+      silent();
+      return;
+    }
+    this.#heard = false;
+    this.socket.write(`${JSON.stringify({ id: this.#nextId++, method: 'status', params: {} })}\n`);
+  }
+
   #onLine(line: string): void {
+    this.#heard = true;
     const message = parseMessage(JSON.parse(line));
     // A request that the server could not even number is answered with id 0: there is only one it can be about.
     const id = message.id === 0 ? Math.min(...this.#pending.keys()) : message.id;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { createConnection } from 'node:net';
+import { once } from 'node:events';
+import { createConnection, createServer } from 'node:net';
 import { join } from 'node:path';
 import { mkdirSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
@@ -51,6 +52,28 @@ test('an error keeps its code, hint and exit code', async (t) => {
     hint: 'do this',
     exitCode: 14,
   });
+});
+
+test('a server that answers nothing at all is given up, whatever was asked; one that is busy is not', async (t) => {
+  const busy = await serve(t, async ({ method }) => {
+    if (method === 'status') throw new SiteswapError('INTERNAL', 'any answer will do');
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    return { generation: 1 };
+  });
+  const patient = await ControlClient.connect(busy, 50);
+  t.after(() => patient.close());
+  assert.deepEqual(await patient.request('wait', {}), { generation: 1 });
+
+  // As the kernel does for a process that is stopped: it connects, and that is all.
+  const store = temporaryDirectory(t);
+  const silent = createServer().listen(join(store, 'control.sock'));
+  t.after(() => silent.close());
+  await once(silent, 'listening');
+  const stuck = await ControlClient.connect(store, 50);
+  t.after(() => stuck.close());
+  const late = new Promise((_, reject) => setTimeout(() => reject(new Error('it waits for ever')), 2_000));
+  const request = stuck.request('unmount', { force: true, lazy: false });
+  await assert.rejects(Promise.race([request, late]), { code: 'SERVER_SILENT', exitCode: 16 });
 });
 
 test('other users are refused', async (t) => {
