@@ -156,14 +156,15 @@ export async function publish(
   engine.publish({ generation, transaction: id });
 
   step('release');
-  await store.removeTransaction(id);
+  const warnings = findings.map((finding) => finding.message);
+  try {
+    await store.removeTransaction(id);
+  } catch (error) {
+    // It is committed all the same. What is left is deleted by recovery, which knows that.
+    warnings.push(`the next mount deletes what it left in the store, since that can't be done now: ${describe(error)}`);
+  }
   crashPoint('released');
-  return {
-    kind: 'committed',
-    generation,
-    packages,
-    warnings: findings.map((finding) => finding.message),
-  };
+  return { kind: 'committed', generation, packages, warnings };
 }
 
 function reach(name: CommitStep, { onStep }: Pick<CommitContext, 'onStep'>): void {

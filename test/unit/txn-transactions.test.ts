@@ -271,6 +271,18 @@ for (const failing of ['freeze', 'build'] as const) {
   });
 }
 
+test('what a commit leaves in the store and the disk does not let go of is no refusal: it is committed', async (t) => {
+  const w = await world(t);
+  const { id } = await w.begin({ when: 'explicit' });
+  w.engine.write(id, 'x.py');
+  t.mock.method(w.store, 'removeTransaction', () => Promise.reject(new Error('i/o error')));
+  const { generation, changed, warnings } = await w.transactions.commit(id);
+  assert.deepEqual([generation, changed, w.store.head], [1, true, 1]);
+  assert.match(warnings.join(), /i\/o error/);
+  assert.deepEqual(w.transactions.list(), []);
+  assert.deepEqual((await w.store.recover()).delete, [w.store.layout.transaction(id)]);
+});
+
 test('a refusal that the disk does not take is tried again until it does', async (t) => {
   const w = await world(t);
   const { id } = await w.begin();
