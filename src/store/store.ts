@@ -80,6 +80,17 @@ export class Store {
     return (head === null || head === 0) && (await this.keptTransactions()).length === 0;
   }
 
+  /** Another store may have been put in the place of this one: what belongs to no history there must not become its HEAD. */
+  async refuseReplaced(): Promise<void> {
+    const onDisk = await readHead(this.layout);
+    if (onDisk === this.currentHead) return;
+    throw new SiteswapError(
+      'STORE_DAMAGED',
+      `the store ${this.layout.root} was replaced while it was in use: HEAD is ${onDisk}, not ${this.currentHead}`,
+      'Put the right one back; or unmount with --force and mount again, to go on with the one that is there.',
+    );
+  }
+
   recover(): Promise<Recovery> {
     return recover(this.layout, this.head);
   }

@@ -124,6 +124,7 @@ export async function publish(
   const findings = [...verdict.findings];
   try {
     step('build');
+    await store.refuseReplaced();
     const manifestPath = store.layout.temporaryManifest(generation);
     const request = { transaction: id, generation, layer: id, manifestPath };
     const rebased = await buildOnHead({ transaction, changes, packages, force, store, engine, request });

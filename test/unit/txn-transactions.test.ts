@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { TransactionNumbers } from '../../src/store/starts.js';
@@ -270,6 +270,24 @@ for (const failing of ['freeze', 'build'] as const) {
     assert.equal((await w.transactions.commit(id, { force: true })).generation, 1);
   });
 }
+
+test('an older copy of the store in its place gets no commit whose history it does not have', async (t) => {
+  const w = await world(t);
+  const { root } = w.store.layout;
+  cpSync(root, `${root}-copy`, { recursive: true });
+  const first = await w.begin({ when: 'explicit' });
+  w.engine.write(first.id, 'x.py');
+  await w.transactions.commit(first.id);
+  const second = await w.begin({ when: 'explicit', pid: 101 });
+  w.engine.write(second.id, 'y.py');
+  renameSync(root, `${root}-moved`);
+  renameSync(`${root}-copy`, root);
+  await assert.rejects(w.transactions.commit(second.id), { code: 'STORE_DAMAGED', message: /was replaced/ });
+  assert.deepEqual(await w.store.keptTransactions(), []);
+  rmSync(root, { recursive: true });
+  renameSync(`${root}-moved`, root);
+  assert.equal((await w.transactions.commit(second.id, { force: true })).generation, 2);
+});
 
 test('what a commit leaves in the store and the disk does not let go of is no refusal: it is committed', async (t) => {
   const w = await world(t);
