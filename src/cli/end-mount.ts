@@ -10,7 +10,7 @@ import { describeProcess } from '../daemon/processes.js';
 import { loadBinding } from '../native/load.js';
 import { StoreLayout } from '../store/layout.js';
 import { acquireLock } from '../store/lock.js';
-import { describe, SiteswapError } from '../util/errors.js';
+import { asStoreError, describe, SiteswapError } from '../util/errors.js';
 import { formatCommand } from '../util/format-command.js';
 import { holdsWithin } from '../util/holds-within.js';
 import { LOOK_FOR_COPIES_MS, UNMOUNT_TIMEOUT_MS } from '../util/limits.js';
@@ -145,7 +145,7 @@ export function withLock(store: string, work: () => void): boolean {
     fd = acquireLock(layout, (lock) => loadBinding().tryLock(lock));
   } catch (error) {
     if (error instanceof SiteswapError && error.code === 'STORE_IN_USE') return false;
-    throw error;
+    throw asStoreError(error, `whether the store ${store} is free can't be told`);
   }
   try {
     work();

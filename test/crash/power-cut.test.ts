@@ -14,7 +14,7 @@ const PRELUDE = `
 siteswap() { ${SITESWAP.map((word) => `'${word}'`).join(' ')} "$@"; }
 truncate -s 64m "$WORK/image"
 mkfs.ext4 -q -F "$WORK/image" >/dev/null 2>&1 && mount -o loop "$WORK/image" "$WORK/disk" || { echo 'no disk'; exit 0; }
-trap 'siteswap unmount --force "$DIR" >/dev/null 2>&1; umount -l "$WORK/disk"' EXIT
+trap 'siteswap unmount --force "$DIR" >/dev/null 2>&1 || true; umount -l "$WORK/disk"' EXIT
 shut() { python3 -c 'import fcntl, os, struct, sys
 fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack("I", 2))' "$WORK/disk"; }
 cut() {
@@ -96,4 +96,16 @@ if len(sys.argv) > 3: os.fsync(file)' "$DIR/one.py" "$@"; }
     head -c 1 "$DIR/one.py"`,
   );
   if (printed !== null) assert.deepEqual(printed, ['as before', '2']);
+});
+
+test('19: unmount of a store whose disk fails says so', async (t) => {
+  const printed = await onDisk(
+    t,
+    `siteswap mount --store "$STORE" "$DIR" 2>/dev/null
+    shut
+    siteswap unmount --force "$DIR" 2>&1 || echo "$?"`,
+  );
+  if (printed === null) return;
+  assert.match(printed[0]!, /^error: whether the store .* is free can't be told: EIO/);
+  assert.equal(printed.at(-1), '19');
 });
