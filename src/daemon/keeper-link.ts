@@ -2,8 +2,10 @@
 import { Socket } from 'node:net';
 import type { Backend } from '../fuse/backend.js';
 import { SiteswapError, systemCode } from '../util/errors.js';
+import { KEEPER_ANSWER_MS } from '../util/limits.js';
 import { keeperMessageSchema, type ServerToKeeper } from './keeper-protocol.js';
 import { LineChannel } from './line-channel.js';
+import { listMounts } from './mountinfo.js';
 
 export class KeeperLink {
   #lost = false;
@@ -48,10 +50,23 @@ export class KeeperLink {
       return;
     }
     if (this.#answer) throw new SiteswapError('BUSY', 'an unmount is being tried already', 'Try again.');
-    await new Promise<void>((resolve, reject) => {
-      this.#answer = (error) => (error ? reject(error) : resolve());
+    const isAnswered = await new Promise<boolean>((resolve, reject) => {
+      const timer = setInterval(() => {
+        // Out of the mount table, it may take long until the kernel has given everything back.
+        if (!listMounts().some(({ mountpoint }) => mountpoint === this.directory)) return;
+        clearInterval(timer);
+        this.#answer = null;
+        resolve(false);
+      }, KEEPER_ANSWER_MS);
+      this.#answer = (error) => {
+        clearInterval(timer);
+        if (error) reject(error);
+        else resolve(true);
+      };
       this.send({ type: 'unmount', lazy });
     });
+    // It is stopped, or stuck.
+    if (!isAnswered) this.#unmountAlone(lazy);
   }
 
   /** Without a keeper nobody can look who holds the mount: the server must not wait for what waits for it. */

@@ -45,7 +45,8 @@ export function createVerify({ engine, mount, logFd }: VerifierOptions): Verify 
     };
     const modules = level === 'record' ? 1 : 1 + changes.length;
     const timeMs = MARGIN_MS + tests.length * limits.commandMs + Math.min(modules, 200) * limits.importMs;
-    return runVerifier({ engine, transaction, job, onCheck: options.onCheck, logFd, timeMs });
+    const { onCheck, signal } = options;
+    return runVerifier({ engine, transaction, job, onCheck, signal, logFd, timeMs });
   };
 }
 
@@ -58,6 +59,7 @@ interface Run {
   transaction: Transaction;
   job: Job;
   onCheck: (name: string) => void;
+  signal: AbortSignal;
   logFd: number;
   timeMs: number;
 }
@@ -75,6 +77,16 @@ async function runVerifier(run: Run): Promise<Verdict> {
     return await new Promise<Report>((resolve, reject) => {
       const fail = (why: string): void =>
         reject(new SiteswapError('INTERNAL', `verification failed: ${why}`, 'See server.log in the store.'));
+      const end = (): void =>
+        reject(
+          new SiteswapError(
+            'COMMIT_REFUSED',
+            'its verification was ended, because the mount is to end',
+            'It is kept: mount again and see `siteswap status`.',
+          ),
+        );
+      if (run.signal.aborted) end();
+      run.signal.addEventListener('abort', end, { once: true });
       child.once('error', (error) => fail(error.message));
       // Not 'exit': what it said last may still be on its way.
       child.once('close', (code, signal) => fail(`the verifier ended with ${signal ?? code}`));

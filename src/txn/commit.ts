@@ -53,6 +53,8 @@ export interface VerifyOptions {
   commands: readonly string[];
   /** A check begins. */
   onCheck: (name: string) => void;
+  /** Aborted: it is to end soon, by an error. */
+  signal: AbortSignal;
 }
 
 export type Verify = (transaction: Transaction, changes: PathChange[], options: VerifyOptions) => Promise<Verdict>;
@@ -82,9 +84,9 @@ export interface Examined {
 
 export async function examine(
   transaction: Transaction,
-  context: Pick<CommitContext, 'engine' | 'onStep'> & { verify: Verify; force: boolean; commands: readonly string[] },
+  context: Pick<CommitContext, 'engine' | 'onStep'> & { verify: Verify } & Omit<VerifyOptions, 'onCheck'>,
 ): Promise<Examined | Extract<CommitOutcome, { kind: 'unchanged' | 'refused' }>> {
-  const { engine, verify, force, commands } = context;
+  const { engine, verify, force, commands, signal } = context;
   reach('freeze', context);
   await engine.freezeTransaction(transaction.id);
   const changes = await engine.changes(transaction.id);
@@ -92,7 +94,7 @@ export async function examine(
 
   reach('verify', context);
   const onCheck = (name: string): void => context.onStep('verify', name);
-  const verdict = await verify(transaction, changes, { force, commands, onCheck });
+  const verdict = await verify(transaction, changes, { force, commands, onCheck, signal });
   if (force) return { kind: 'examined', changes, verdict: { ...verdict, findings: takenByForce(transaction) } };
   return isRefused(verdict.findings)
     ? { kind: 'refused', findings: verdict.findings }
@@ -145,6 +147,9 @@ export async function publish(
     await store.writeGeneration(
       record(transaction, generation, { built: rebased.built, packages, findings, createdMs: context.nowMs() }),
     );
+
+    // What the swap needs of the manifest is read now: once HEAD has moved there is no way back.
+    engine.stat({ generation }, Buffer.alloc(0));
 
     step('move-head');
     await store.moveHead(generation);

@@ -78,6 +78,7 @@ export class Transactions {
   /** By root process: begun or beginning, so that two writers of one installer share one. */
   readonly #byRoot = new Map<number, Promise<Transaction>>();
   readonly #commits = new Map<number, Promise<CommitResult>>();
+  #verifying = new AbortController();
   readonly #verifiers: Slots;
   readonly #queue = new CommitQueue();
   readonly #notes: KeptNotes;
@@ -281,7 +282,10 @@ export class Transactions {
     const { verify } = this.options;
     // One that was kept may be being noted as that, in the directory that goes with the commit.
     await this.#notes.idle();
-    const examined = await this.#verifiers.run(() => examine(transaction, { engine, verify, onStep, force, commands }));
+    const { signal } = this.#verifying;
+    const examined = await this.#verifiers.run(() =>
+      examine(transaction, { engine, verify, onStep, force, commands, signal }),
+    );
     if (examined.kind !== 'examined') return examined;
     const context = { store, engine, sync, nowMs: () => clock.nowMs(), onStep };
     return this.#queue.run(() => publish(transaction, examined, force, context));
@@ -300,6 +304,7 @@ export class Transactions {
         force: false,
         commands,
         onCheck: (name) => onStep?.('verify', id, name),
+        signal: this.#verifying.signal,
       }),
     );
     if (this.#table.get(id) !== transaction) {
@@ -390,8 +395,13 @@ export class Transactions {
     return this.list().filter((t) => t.state === 'open' || t.state === 'committing');
   }
 
-  /** Gives the processes that were at work and still run: they may change nothing any more. */
+  /**
+   * Gives the processes that were at work and still run: they may change nothing any more. What is being verified is kept:
+   * that may take as long as the user's tests do.
+   */
   async abortOpen(): Promise<number[]> {
+    this.#verifying.abort();
+    this.#verifying = new AbortController();
     await Promise.allSettled(this.#commits.values());
     const open = this.list().filter((transaction) => transaction.state === 'open');
     const refused = await Promise.all(open.map((transaction) => this.#drop(transaction, refusalOf(transaction))));

@@ -19,6 +19,8 @@ export const KEEP_RETRY_MS = 3_000;
 export const MAX_MESSAGE_BYTES = 1 << 20;
 export const MAX_CONNECTIONS = 64;
 export const REQUEST_TIMEOUT_MS = 10_000;
+/** The keeper takes the mount out of the mount table at once, or says why not; else the server does it. */
+export const KEEPER_ANSWER_MS = 20_000;
 /** An unmount: the kernel gives back every name and inode that it has cached, millions on a large host. */
 export const UNMOUNT_TIMEOUT_MS = 120_000;
 /** A daemon that serves on for so long after its unmount may have copies of the mount to serve: they are looked for. */

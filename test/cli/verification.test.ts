@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import * as v from 'valibot';
 import { statusSchema, type Status } from '../../src/daemon/control-protocol.js';
+import { exitCode } from '../../src/util/exit-codes.js';
 import { MountedSite, needsFuse, SITESWAP } from '../helpers/mounted-site.js';
 import { until } from '../helpers/mounted-venv.js';
 import { childrenOf, onTerminal } from '../helpers/verified-venv.js';
@@ -170,6 +171,24 @@ test('dropped while it is checked: no verdict', needsFuse, async (t) => {
   const { code, stderr } = await checking;
   assert.equal(code, 13);
   assert.match(stderr, /^error: transaction \d+ \(.*\) was committed or dropped meanwhile\nhint: /);
+});
+
+test('unmount --force waits for no verification, and what it was about is kept', needsFuse, async (t) => {
+  const site = await MountedSite.mounted(t);
+  const run = site.try(['run', site.dir, '--check', 'sleep 600', '--', 'touch', join(site.dir, 'x')]);
+  await until('its test runs', async () =>
+    (await status(site)).transactions.some(({ step }) => step === 'verify test'),
+  );
+  await site.must('unmount', '--force', site.dir);
+  assert.equal((await run).code, exitCode('runRefused'));
+  await site.must('mount', site.dir);
+  const { transactions } = await status(site);
+  assert.deepEqual(
+    transactions.map(({ state }) => state),
+    ['refused'],
+  );
+  await site.must('commit', '--force', site.dir);
+  assert.match(await site.shell('ls'), /x/);
 });
 
 test('a verifier that is killed: refused, with the reason, and nothing of it is left', needsFuse, async (t) => {

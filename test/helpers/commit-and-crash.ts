@@ -37,6 +37,7 @@ const examined = await examine(transaction, {
   force: keep !== undefined,
   commands: [],
   onStep,
+  signal: new AbortController().signal,
 });
 if (examined.kind !== 'examined') throw new Error(examined.kind);
 const outcome = await publish(transaction, examined, keep !== undefined, {

@@ -129,6 +129,10 @@ export class FakeEngine implements EnginePort {
   }
 
   stat(view: TreeView, path: Buffer): TreeAttributes {
+    if ('generation' in view && path.length === 0) {
+      this.#called('load', view.generation);
+      return { ino: 1n, type: 'directory', mode: 0o755, uid: 0, gid: 0 };
+    }
     const content = this.#content(view, path);
     if (content === null) throw Object.assign(new Error('no such file'), { code: 'ENOENT' });
     return { ino: BigInt(content.length), type: 'file', mode: 0o644, uid: 0, gid: 0 };

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { TransactionNumbers } from '../../src/store/starts.js';
 import type { Store } from '../../src/store/store.js';
-import { COMMIT_STEPS, type Verdict } from '../../src/txn/commit.js';
+import { COMMIT_STEPS, type Verdict, type Verify } from '../../src/txn/commit.js';
 import type { Transaction } from '../../src/txn/transaction.js';
 import { Transactions, type Beginning } from '../../src/txn/transactions.js';
 import { BARRIER_MS, KEEP_RETRY_MS, QUIET_MS } from '../../src/util/limits.js';
@@ -18,6 +18,7 @@ interface World {
   clock: FakeClock;
   transactions: Transactions;
   verdict: Verdict;
+  verify: Verify;
   /** What the installer's terminal was told. */
   told: string[];
   begin: (change?: Partial<Beginning>) => Promise<Transaction>;
@@ -33,7 +34,7 @@ async function world(t: TestContext, mode: 'auto' | 'manual' = 'auto'): Promise<
     store,
     engine,
     directory: '/venv/site-packages',
-    verify: () => Promise.resolve(verdict),
+    verify: (...given) => w.verify(...given),
     sync: () => Promise.resolve(),
     clock,
     mode,
@@ -52,7 +53,8 @@ async function world(t: TestContext, mode: 'auto' | 'manual' = 'auto'): Promise<
   };
   const begin = (change: Partial<Beginning> = {}): Promise<Transaction> =>
     transactions.begin({ ...defaults, ...change });
-  return { store, engine, clock, transactions, verdict, told, begin };
+  const w: World = { store, engine, clock, transactions, verdict, verify: () => Promise.resolve(verdict), told, begin };
+  return w;
 }
 
 /** Lets work that the clock or an event has started come to its end. */
@@ -74,7 +76,7 @@ test('an installer that exits with 0 is committed', async (t) => {
   await w.transactions.settled();
   assert.equal(w.store.head, 1);
   assert.deepEqual(w.transactions.list(), []);
-  assert.deepEqual(w.engine.calls, [`begin ${id}`, `freeze ${id}`, `build ${id}`, 'publish 1']);
+  assert.deepEqual(w.engine.calls, [`begin ${id}`, `freeze ${id}`, `build ${id}`, 'load 1', 'publish 1']);
   const [newest] = await w.store.history();
   assert.deepEqual(newest?.packages, w.verdict.packages);
   assert.deepEqual(newest?.command, ['pip', 'install', 'x']);
@@ -257,7 +259,7 @@ test('commits asked for together are published one after the other', async (t) =
   );
 });
 
-for (const failing of ['freeze', 'build'] as const) {
+for (const failing of ['freeze', 'build', 'load'] as const) {
   test(`an error in ${failing} keeps the transaction and nobody waits`, async (t) => {
     const w = await world(t);
     const { id } = await w.begin({ when: 'explicit' });
@@ -270,6 +272,23 @@ for (const failing of ['freeze', 'build'] as const) {
     assert.equal((await w.transactions.commit(id, { force: true })).generation, 1);
   });
 }
+
+test('the end of the mount waits for no verification: what it was about is kept', async (t) => {
+  const w = await world(t);
+  const { id } = await w.begin({ when: 'explicit' });
+  w.engine.write(id, 'x.py');
+  w.verify = (_transaction, _changes, { signal }) =>
+    new Promise((_resolve, reject) => {
+      signal.addEventListener('abort', () => reject(new Error('ended')));
+    });
+  const committed = assert.rejects(w.transactions.commit(id), /ended/);
+  while (w.transactions.list()[0]?.step !== 'verify') await new Promise(setImmediate);
+  assert.deepEqual(await w.transactions.abortOpen(), []);
+  await committed;
+  assert.equal(w.transactions.list()[0]?.state, 'refused');
+  w.verify = () => Promise.resolve(w.verdict);
+  assert.equal((await w.transactions.commit(id)).generation, 1);
+});
 
 test('an older copy of the store in its place gets no commit whose history it does not have', async (t) => {
   const w = await world(t);

@@ -31,7 +31,7 @@ function changes(...paths: string[]): PathChange[] {
   return paths.map((path) => ({ path: Buffer.from(path), kind: 'modified', type: 'file' }));
 }
 
-const OPTIONS = { force: false, commands: [], onCheck: () => undefined };
+const OPTIONS = { force: false, commands: [], onCheck: () => undefined, signal: new AbortController().signal };
 const TRANSACTION = { id: 7, base: 0 } as Transaction;
 
 test('an upgrade, an install and a removal are told', async () => {
