@@ -79,6 +79,8 @@ export class Transactions {
   readonly #byRoot = new Map<number, Promise<Transaction>>();
   readonly #commits = new Map<number, Promise<CommitResult>>();
   #verifying = new AbortController();
+  /** Of what was kept. */
+  readonly #unreadable: string[] = [];
   readonly #verifiers: Slots;
   readonly #queue = new CommitQueue();
   readonly #notes: KeptNotes;
@@ -141,10 +143,19 @@ export class Transactions {
 
   /** Brings back what a former server left refused or staged. */
   async restore(): Promise<void> {
-    const { store, engine } = this.options;
+    const { store, engine, log } = this.options;
     for (const info of await store.keptTransactions()) {
       if (info.state === 'open') continue;
-      engine.restoreTransaction({ id: info.id, directory: store.layout.transaction(info.id) });
+      const directory = store.layout.transaction(info.id);
+      try {
+        engine.restoreTransaction({ id: info.id, directory });
+      } catch (error) {
+        // What is committed does not need it.
+        const problem = `transaction ${info.id} was kept and can't be read (${describe(error)}): delete ${directory} to be rid of it`;
+        this.#unreadable.push(problem);
+        log(problem);
+        continue;
+      }
       const { id, base, command, pid, uid, gid, state, reason } = info;
       const past = { when: 'explicit', token: null, terminal: null, step: null, rootGone: true } as const;
       this.#table.set(id, { id, base, command, pid, uid, gid, state, reason, ...past });
@@ -415,7 +426,7 @@ export class Transactions {
 
   /** Short sentences about what is wrong. */
   problems(): string[] {
-    return this.#notes.problems();
+    return [...this.#unreadable, ...this.#notes.problems()];
   }
 
   #get(id: number): Transaction {

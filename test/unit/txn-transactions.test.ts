@@ -469,9 +469,19 @@ test('a restart brings back what was refused', async (t) => {
   await w.store.recover();
   const engine = new FakeEngine();
   const { options } = w.transactions as unknown as { options: ConstructorParameters<typeof Transactions>[0] };
+  engine.failures.set('restore', new Error('bad journal'));
+  const without = new Transactions({ ...options, engine });
+  await without.restore();
+  assert.deepEqual(without.list(), []);
+  assert.match(
+    without.problems().join(),
+    /^transaction \d+ was kept and can't be read \(bad journal\): delete .*\/\d+ /,
+  );
+
+  engine.failures.clear();
   const restarted = new Transactions({ ...options, engine });
   await restarted.restore();
-  assert.deepEqual(engine.calls, [`restore ${id}`]);
+  assert.deepEqual(engine.calls, [`restore ${id}`, `restore ${id}`]);
   assert.equal(restarted.list()[0]?.reason, 'broken');
   assert.equal((await restarted.commit(id, { force: true })).generation, 1);
 });
