@@ -21,10 +21,6 @@ int64_t nowMs() {
   return sys::realtimeNs() / 1'000'000;
 }
 
-bool isSame(const process::ProcessPtr& a, const process::ProcessPtr& b) {
-  return a && b && a->pid == b->pid && a->startTicks == b->startTicks;
-}
-
 }  // namespace
 
 void Overlay::setPin(Known& known, std::optional<uint64_t> generation, PinReason reason) {

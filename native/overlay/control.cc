@@ -60,8 +60,7 @@ int Overlay::beginTransaction(uint32_t id, const std::string& directory, int roo
     generation = head_->generation();
     std::lock_guard knownLock(knownMutex_);
     const auto known = known_.find(rootPid);
-    if (known != known_.end() && known->second.process && known->second.process->startTicks == txn->root->startTicks &&
-        known->second.pin) {
+    if (known != known_.end() && isSame(known->second.process, txn->root) && known->second.pin) {
       generation = *known->second.pin;
     }
   }
@@ -72,6 +71,7 @@ int Overlay::beginTransaction(uint32_t id, const std::string& directory, int roo
   if (const int e = txn->tree->create()) return e;
   {
     std::unique_lock lock(viewsMutex_);
+    shareOwnRoots(*txn);
     txns_[id] = txn;
     ++viewEpoch_;
     ++membershipEpoch_;
@@ -81,6 +81,21 @@ int Overlay::beginTransaction(uint32_t id, const std::string& directory, int roo
   processes_.watchExit(txn->root, kReapPatienceMs,
                        [this, id](process::ExitStatus status) { events_.rootExited(id, status); });
   return 0;
+}
+
+void Overlay::shareOwnRoots(const Txn& txn) {
+  std::vector<process::ProcessPtr> lineage = txn.ancestors;
+  lineage.push_back(txn.root);
+  for (const auto& [id, other] : txns_) {
+    if (other->detached || other->tree->ownRoot() == 0) continue;
+    std::lock_guard lock(knownMutex_);
+    const bool isIn = std::any_of(lineage.begin(), lineage.end(), [&, &owner = other](const process::ProcessPtr& its) {
+      if (isSame(owner->root, its)) return true;
+      const auto at = known_.find(its->pid);
+      return at != known_.end() && isSame(at->second.process, its) && at->second.member == owner;
+    });
+    if (isIn) other->tree->noteTranslated();
+  }
 }
 
 int Overlay::restoreTransaction(uint32_t id, const std::string& directory) {

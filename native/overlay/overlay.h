@@ -321,6 +321,8 @@ class Overlay : public fuse::Operations {
   int takeLiveBytes(Transaction& tree);  // 0 or errno
   std::shared_ptr<Transaction> makeTree(const TxnPtr& txn, const std::string& directory, const Manifest* base);
   void sweepClosed();  // viewsMutex_ exclusively
+  // It begins where the names of others' own roots are seen: from now on they differ by who asks.
+  void shareOwnRoots(const Txn& txn);  // viewsMutex_ exclusively
 
   // lookup.cc
   void lookUpInRoot(fuse::Request& request, const Caller& caller);  // viewsMutex_

@@ -124,8 +124,9 @@ class Transaction {
   int create();   // makes journal and bodies/; 0 or errno
   int restore();  // replays the journal; 0 or errno; frozen afterwards
 
-  // A member changed something through a committed directory that it stands in. The kernel may have other names of the
-  // same directory cached under this tree's number: from then on none of this tree's names may be. True the first time.
+  // A member changed something through a committed directory that it stands in, so that the kernel may have other names
+  // of the same directory cached under this tree's number; or another transaction has begun where this one's own root
+  // is seen: from then on none of this tree's names may be kept. True the first time.
   bool noteTranslated() { return !translated_.exchange(true); }
   bool isTranslated() const { return translated_; }
   // Which own root the kernel has of it; 0: none.

@@ -61,6 +61,10 @@ class Process {
 
 using ProcessPtr = std::shared_ptr<Process>;
 
+inline bool isSame(const ProcessPtr& a, const ProcessPtr& b) {
+  return a && b && a->pid == b->pid && a->startTicks == b->startTicks;
+}
+
 class ProcessTable {
  public:
   struct Options {

@@ -144,6 +144,24 @@ TEST(after_a_change_from_elsewhere_nothing_is_kept) {
   CHECK_EQ(m.getattr(own, member.pid).attr_valid, 0u);
 }
 
+TEST(names_are_kept_for_nobody_when_another_transaction_begins_below) {
+  Mounted m;
+  Process nested;
+  const pid_t outer = ::getpid();
+  CHECK_EQ(m.begin(1, outer, kToken), 0);
+  const uint64_t own = ownRoot(m, outer);
+  CHECK_EQ(m.lookup(own, "pkg", nested.pid).entry_valid, kForever);
+  // A descendant of the first one's root: it is in the same namespace.
+  CHECK_EQ(m.begin(2, nested.pid, "4567"), 0);
+  const fuse_entry_out its = m.lookup(own, "pkg", nested.pid), others = m.lookup(own, "pkg", outer);
+  CHECK(its.nodeid != others.nodeid);
+  CHECK_EQ(others.entry_valid, 0u);
+  CHECK_EQ(its.entry_valid, 0u);
+  CHECK_EQ(m.lookup(own, "missing", outer).nodeid, 0u);
+  CHECK(!isKept(m.lookupReply(own, "missing", outer)));
+  CHECK_EQ(m.getattr(own, outer).attr_valid, 0u);
+}
+
 TEST(what_is_left_behind_sees_what_others_see) {
   Mounted m;
   Process member, left, reader;
