@@ -198,6 +198,16 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, Reach reach,
   return false;
 }
 
+// A directory is another inode to the kernel from each root, and from a committed one that a member stands in: what it
+// keeps of the others' attributes is of before the change.
+void Overlay::forgetElsewhere(const Change_& change, uint64_t nodeid) {
+  if (change.tree == nullptr) return;
+  for (const uint64_t other : {change.ino, nodeidOf(change.tree->ownRoot(), change.ino)}) {
+    // Of the mount's root nothing is kept while there are members.
+    if (other != nodeid && other != kRootIno) session_->notifyInvalInode(other, -1, 0);
+  }
+}
+
 // ---- names ------------------------------------------------------------------------------------------------------
 
 // The new name stands in the kernel below the transaction's own directory, not below a committed one.
@@ -213,6 +223,7 @@ void Overlay::createNode(fuse::RequestPtr request, std::string_view name, uint32
   const auto made =
       change.tree->create(change.ino, name, mode, request->header().uid, request->header().gid, rdev, target, 1);
   if (made.error != 0) return request->replyError(made.error);
+  forgetElsewhere(change, request->nodeid());
   replyEntry(*request, made.attributes, mayCacheNew(*request, change), true);
 }
 
@@ -255,6 +266,7 @@ void Overlay::create(fuse::RequestPtr request) {
   // Without O_EXCL an existing file is opened: the kernel walks again, finds it, and does that itself.
   if (made.error == EEXIST && (arg.flags & O_EXCL) == 0) return request->replyError(ESTALE);
   if (made.error != 0) return request->replyError(made.error);
+  forgetElsewhere(change, request->nodeid());
   replyCreated(*request, made.attributes, mayCacheNew(*request, change));
 }
 
@@ -277,6 +289,7 @@ void Overlay::removeNode(fuse::RequestPtr request, bool directory) {
   Change_ change;
   if (!enterDirectory(request, request->nodeid(), name, change)) return;
   if (const int e = change.tree->remove(change.ino, name, directory)) return request->replyError(e);
+  forgetElsewhere(change, request->nodeid());
   request->replyEmpty();
 }
 
@@ -296,6 +309,8 @@ void Overlay::rename(fuse::RequestPtr request) {
   if (!enterDirectory(request, arg.newdir, name2, to)) return;
   if (from.tree != to.tree) return request->replyError(EXDEV);
   if (const int e = from.tree->rename(from.ino, name, to.ino, name2, arg.flags)) return request->replyError(e);
+  forgetElsewhere(from, request->nodeid());
+  forgetElsewhere(to, arg.newdir);
   request->replyEmpty();
 }
 
@@ -308,6 +323,7 @@ void Overlay::link(fuse::RequestPtr request) {
   if (file.tree == nullptr || file.tree != directory.tree) return request->replyError(EXDEV);
   const auto made = file.tree->link(file.ino, directory.ino, name, 1);
   if (made.error != 0) return request->replyError(made.error);
+  forgetElsewhere(directory, request->nodeid());
   replyEntry(*request, made.attributes, mayCacheNew(*request, directory), true);
 }
 
@@ -360,6 +376,7 @@ void Overlay::setattr(fuse::RequestPtr request) {
   }
   const auto result = wanted.mask == 0 ? attributesIn(change) : setAttributesIn(change, wanted);
   if (result.error != 0) return request->replyError(result.error);
+  if (S_ISDIR(result.attributes.mode)) forgetElsewhere(change, request->nodeid());
   if (!change.through.node) return replyAttributes(*request, result.attributes, change.ino != kRootIno);
   forgetOther(change);
   replyAttributes(*request, shown(change.through.node), true);

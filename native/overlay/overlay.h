@@ -402,6 +402,8 @@ class Overlay : public fuse::Operations {
   bool enterTree(fuse::RequestPtr& request, const TxnPtr& txn);
   bool enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path, Change_& change);
   bool mayCacheNew(const fuse::Request& request, const Change_& change) const;
+  // After a directory, or what is in it, has changed through the node `nodeid`.
+  void forgetElsewhere(const Change_& change, uint64_t nodeid);
   void forgetOther(const Change_& change);
   Transaction::Result attributesIn(const Change_& change);
   Transaction::Result setAttributesIn(const Change_& change, const AttributeChange& wanted);

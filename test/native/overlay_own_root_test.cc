@@ -144,6 +144,31 @@ TEST(after_a_change_from_elsewhere_nothing_is_kept) {
   CHECK_EQ(m.getattr(own, member.pid).attr_valid, 0u);
 }
 
+TEST(attributes_of_a_directory_that_changed_elsewhere_are_void) {
+  Mounted m;
+  Process member;
+  CHECK_EQ(m.begin(1, member.pid, kToken), 0);
+  const uint64_t own = ownRoot(m, member.pid), package = m.lookup(own, "pkg", member.pid).nodeid;
+  const uint64_t outside = m.walk("pkg", member.pid);
+  fuse_setattr_in in{};
+  in.valid = FATTR_MODE;
+  in.mode = S_IFDIR | 0700;
+  for (const auto& [here, there] :
+       std::map<uint64_t, uint64_t>{{outside, package}, {package, outside}, {kRootIno, own}}) {
+    CHECK_EQ(m.getattr(there, member.pid).attr.ino, inoOf(there));
+    m.dropNotifications();
+    CHECK_EQ(m.ask(FUSE_SETATTR, here, bytesOf(in), member.pid).error, 0);
+    CHECK(isTold(m, there));
+    // Again, when names are not kept any more either: there may be a descriptor.
+    const std::string name = "made-" + std::to_string(here);
+    for (const std::string& made : {name, name + "-2"}) {
+      m.dropNotifications();
+      CHECK_EQ(m.create(here, made, member.pid).error, 0);
+      CHECK(isTold(m, there));
+    }
+  }
+}
+
 TEST(names_are_kept_for_nobody_when_another_transaction_begins_below) {
   Mounted m;
   Process nested;
