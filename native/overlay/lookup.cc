@@ -74,9 +74,8 @@ void Overlay::lookUpInRoot(fuse::Request& request, const Caller& caller) {
   Transaction& tree = *caller.member->tree;
   const std::string& token = caller.member->token;
   const std::string_view name = request.name();
-  const bool isOwnRoot = !token.empty() && name.starts_with(kOwnRootPrefix) &&
-                         name.substr(kOwnRootPrefix.size()) == token && !caller.isObserver &&
-                         &request.session() == session_ && session_->negotiated().epoch;
+  const bool isOwnRoot = !token.empty() && name.starts_with(kOwnRootPrefix) && name == ownRootName(token) &&
+                         !caller.isObserver && &request.session() == session_ && session_->negotiated().epoch;
   if (const uint32_t number = isOwnRoot ? ownRoots_.give(caller.member->id) : 0; number != 0) {
     tree.setOwnRoot(number);
     fuse_entry_out out = entryFor(tree.getattr(kRootIno).attributes, false, false);

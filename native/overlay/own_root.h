@@ -18,8 +18,12 @@
 
 namespace siteswap::overlay {
 
-// Its name: this, and the token that the members have in their environment.
+// Its name: this, and half of the token that the members have in their environment. Whoever has all of that is a
+// member, and the name stands in mount tables, which are everybody's to read.
 inline constexpr std::string_view kOwnRootPrefix = ".siteswap-root-";
+inline std::string ownRootName(std::string_view token) {
+  return std::string(kOwnRootPrefix).append(token.substr(0, token.size() / 2));
+}
 
 // Nodes have less: 2^22 starts of 2^32 numbers each (src/util/limits.ts).
 inline constexpr unsigned kInoBits = 54;

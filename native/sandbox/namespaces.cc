@@ -130,7 +130,7 @@ bool bindOwnRoot(const std::string& directory, const std::string& token) {
   const std::vector<Tree> others = treesBut(directory);
   if (!std::all_of(others.begin(), others.end(), [](const Tree& tree) { return tree.isUnmountTold; })) return false;
   if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) return false;
-  const std::string ownRoot = directory + "/" + std::string(overlay::kOwnRootPrefix) + token;
+  const std::string ownRoot = directory + "/" + overlay::ownRootName(token);
   char* const here = getcwd(nullptr, 0);
   const bool isBound = mount(ownRoot.c_str(), directory.c_str(), nullptr, MS_BIND, nullptr) == 0;
   // Who stands in the mount would go on in what it shows to all.

@@ -7,15 +7,12 @@
 using namespace siteswap::test;
 using siteswap::overlay::inoOf;
 using siteswap::overlay::nodeidOf;
+using siteswap::overlay::ownRootName;
 using siteswap::overlay::rootOf;
 
 namespace {
 
 const std::string kToken = "0123";
-
-std::string ownRootName(const std::string& token) {
-  return std::string(siteswap::overlay::kOwnRootPrefix) + token;
-}
 
 uint64_t ownRoot(Mounted& m, pid_t member, const std::string& token = kToken) {
   return m.lookup(kRootIno, ownRootName(token), member).nodeid;
@@ -185,6 +182,13 @@ TEST(names_are_kept_for_nobody_when_another_transaction_begins_below) {
   CHECK_EQ(m.lookup(own, "missing", outer).nodeid, 0u);
   CHECK(!isKept(m.lookupReply(own, "missing", outer)));
   CHECK_EQ(m.getattr(own, outer).attr_valid, 0u);
+}
+
+TEST(its_name_does_not_tell_the_token) {
+  // Everybody may read the mount table of everybody's processes.
+  const std::string token = "0123456789abcdef0123456789abcdef";
+  CHECK(ownRootName(token).find(token) == std::string::npos);
+  CHECK(ownRootName(token) != ownRootName("1" + token));
 }
 
 TEST(what_is_left_behind_sees_what_others_see) {

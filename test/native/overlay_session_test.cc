@@ -709,7 +709,7 @@ TEST(random_requests) {
       }
     }
   });
-  const uint64_t ownRoot = m.walk(std::string(siteswap::overlay::kOwnRootPrefix) + "token", member.pid);
+  const uint64_t ownRoot = m.walk(siteswap::overlay::ownRootName("token"), member.pid);
   REQUIRE(ownRoot != 0);
   std::vector<uint64_t> nodes{kRootIno, ownRoot, m.walk("pkg"), m.walk("version")};
   for (int i = 0; i < 4000; ++i) {
