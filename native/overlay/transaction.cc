@@ -187,7 +187,8 @@ Node* Transaction::childOf(Node& directory, std::string_view name, int& error) {
 // brought, and the live layer keeps the bytes: copies are made when it changes a file (see Overlay::enterFile()), as
 // whoever made them for a whole directory would keep all requests waiting.
 void Transaction::bringLive(Node& directory) {
-  if (directory.liveBrought || freezing_ || !directory.base || !options_.liveEntries) return;
+  // While the journal is replayed, what was brought is in it, and what is there now was not.
+  if (directory.liveBrought || freezing_ || replaying_ || !directory.base || !options_.liveEntries) return;
   directory.liveBrought = true;
   addLive(directory, options_.liveEntries(directory.base));
 }

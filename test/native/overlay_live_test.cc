@@ -138,6 +138,33 @@ TEST(a_member_meets_bytecode_and_copies_what_it_changes) {
   CHECK_EQ(m.overlay->pathRead({false, 1}, "pkg/__pycache__/e.pyc", bytes), ENOENT);
 }
 
+TEST(a_package_with_bytecode_that_was_removed_is_restored) {
+  for (const bool isGone : {false, true}) {
+    Mounted m;
+    Process writer, member;
+    const uint64_t cache = makeCache(m, writer);
+    REQUIRE(cache != 0);
+    makeBytecode(m, cache, "a.pyc", "bytes", writer);
+    REQUIRE(m.begin(1, member.pid) == 0);
+    const uint64_t package = m.walk("pkg", member.pid), own = m.walk("pkg/__pycache__", member.pid);
+    const auto remove = [&](uint64_t parent, const std::string& name) {
+      return m.ask(FUSE_RMDIR, parent, bytesOf(name, '\0'), member.pid).error;
+    };
+    const uint64_t sub = m.walk("pkg/sub", member.pid);
+    CHECK_EQ(m.unlink(sub, "deep.py", member.pid), 0);
+    CHECK_EQ(m.unlink(own, "a.pyc", member.pid), 0);
+    CHECK_EQ(m.unlink(package, "__init__.py", member.pid), 0);
+    CHECK_EQ(remove(package, "sub"), 0);
+    CHECK_EQ(remove(package, "__pycache__"), 0);
+    CHECK_EQ(remove(kRootIno, "pkg"), 0);
+    // Whatever is there now: its own journal alone says what was in its directories.
+    if (isGone) CHECK_EQ(m.unlink(cache, "a.pyc", writer.pid), 0);
+    CHECK_EQ(m.overlay->restoreTransaction(2, m.dir / "txn1"), 0);
+    Overlay::PathNode found;
+    CHECK_EQ(m.overlay->pathStat({true, 2}, "pkg", found), ENOENT);
+  }
+}
+
 TEST(bytecode_that_goes_while_a_member_knows_it) {
   Mounted m;
   Process writer, member;
