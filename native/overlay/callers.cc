@@ -501,6 +501,7 @@ std::vector<int> Overlay::detach(const TxnPtr& txn, const std::optional<Refusal>
   txn->detached = true;
   // From now on it is as the mount's root, but for that nothing of its attributes is kept.
   forgetOwnRoot(*txn->tree);
+  if (refusal) ownRoots_.drop(txn->tree->ownRoot());
   DroppedPtr dropped;
   if (refusal) dropped = std::make_shared<Dropped>(Dropped{txn->id, refusal->quietMs, nowMs()});
   std::vector<int> refused;

@@ -264,7 +264,8 @@ void Overlay::release(fuse::RequestPtr request) {
 void Overlay::flush(fuse::RequestPtr request) {
   request->replyError(ENOSYS);
 }
-// What a transaction wrote is made durable as a whole, when it commits; nobody can see it before. What is live never is.
+// What a transaction wrote is made durable as a whole, when it commits; nobody can see it before. What is live never
+// is.
 void Overlay::fsync(fuse::RequestPtr request) {
   const uint64_t ino = inoOf(request->nodeid());
   if (!live_.has(ino)) return request->replyEmpty();

@@ -26,7 +26,9 @@ std::string Overlay::pathOf(const Target& target) {
 void Overlay::askPolicy(fuse::RequestPtr request, const std::string& path) {
   OverlayEvents::Writer writer;
   const process::ProcessPtr process = processes_.ofThread(static_cast<pid_t>(request->tid()));
-  if (worksInDropped(process)) return request->replyError(EROFS);
+  // By names that the kernel keeps a member may have come to its own root's end without ever being seen.
+  const bool isLeftBehind = ownRoots_.isDropped(rootOf(request->nodeid()));
+  if (isLeftBehind || worksInDropped(process)) return request->replyError(EROFS);
   writer.pid = process ? process->pid : 0;
   writer.uid = request->header().uid;
   writer.gid = request->header().gid;

@@ -25,8 +25,8 @@ inline std::string ownRootName(std::string_view token) {
   return std::string(kOwnRootPrefix).append(token.substr(0, token.size() / 2));
 }
 
-// Nodes have less: 2^22 starts of 2^32 numbers each (src/util/limits.ts).
-inline constexpr unsigned kInoBits = 54;
+// Nodes have no more: 2^18 starts of 2^32 numbers each (src/util/limits.ts).
+inline constexpr unsigned kInoBits = 50;
 
 // A number on the wire: which node, and which root it was reached from (0: the mount's).
 constexpr uint64_t inoOf(uint64_t nodeid) {
@@ -49,9 +49,19 @@ class OwnRoots {
     std::lock_guard lock(mutex_);
     Known& known = known_[number];
     if (known.references > 0 && known.transaction != transaction) return 0;
-    known.transaction = transaction;
+    if (known.references == 0) known = {.transaction = transaction};
     ++known.references;
     return number;
+  }
+  // The transaction was dropped: whoever is still there may change nothing any more.
+  void drop(uint32_t number) {
+    std::lock_guard lock(mutex_);
+    if (const auto at = known_.find(number); at != known_.end()) at->second.isDropped = true;
+  }
+  bool isDropped(uint32_t number) {
+    std::lock_guard lock(mutex_);
+    const auto at = known_.find(number);
+    return at != known_.end() && at->second.isDropped;
   }
   void forget(uint32_t number, uint64_t references) {
     std::lock_guard lock(mutex_);
@@ -68,6 +78,7 @@ class OwnRoots {
   struct Known {
     uint32_t transaction = 0;
     uint64_t references = 0;
+    bool isDropped = false;
   };
   std::mutex mutex_;  // leaf
   std::map<uint32_t, Known> known_;

@@ -4,8 +4,8 @@
 export const INO_SPAN = 2n ** 32n;
 /** Each start owns this many transaction numbers, so they are never used twice. */
 export const TRANSACTION_SPAN = 2 ** 10;
-/** Layers and transactions have 32 bits in a manifest, so this is where starts end. */
-export const MAX_STARTS = 2 ** 32 / TRANSACTION_SPAN;
+/** Inode numbers have 50 bits, since the kernel's have a root's number above them (native/overlay/own_root.h). */
+export const MAX_STARTS = 2 ** 18;
 
 /** How long new readers wait for the decision about an installer that has exited. */
 export const BARRIER_MS = 60_000;

@@ -204,8 +204,7 @@ print(failed)`;
 
 rootTest('a command that fails changes nothing, and what it leaves behind neither', async (mounted) => {
   const ready = join(mounted.work, 'ready');
-  const loop = `test -e "$SITE/first"
-while ! test -e ${quoted(ready)}; do sleep 0.05; done
+  const loop = `while ! test -e ${quoted(ready)}; do sleep 0.05; done
 { sh -c 'echo 2 >"$SITE/late"'; cat "$SITE/first"; } >${quoted(`${ready}-said`)} 2>&1; touch ${quoted(`${ready}-end`)}`;
   const { code } = await run(
     mounted,

@@ -251,10 +251,18 @@ TEST(a_dropped_one_shows_what_others_see) {
   CHECK_EQ(m.lookup(own, "new", member.pid).nodeid, 0u);
   CHECK_EQ(m.read(m.lookup(own, "version", member.pid).nodeid, member.pid), "0");
   CHECK_EQ(m.create(own, "more", member.pid).error, -EROFS);
+  // Who walked by names that the kernel keeps was never seen.
+  Process unseen, elsewhere;
+  CHECK_EQ(m.mkdir(m.lookup(own, "pkg", unseen.pid).nodeid, "more", unseen.pid).error, -EROFS);
+  const uint64_t asks = m.send(FUSE_UNLINK, kRootIno, bytesOf(std::string("version"), '\0'), elsewhere.pid);
+  const auto writer = m.nextWriter();
+  REQUIRE(writer.has_value());
+  m.overlay->decide(writer->request, Verdict::kError, EACCES);
+  CHECK_EQ(m.kernel.wait(asks)->error, -EACCES);
 }
 
 TEST(a_number_is_not_given_while_the_kernel_has_another_by_it) {
-  constexpr uint32_t kNumbers = 1023;
+  constexpr uint32_t kNumbers = 16383;
   Mounted m;
   Process first, second;
   CHECK_EQ(m.begin(1, first.pid, kToken), 0);
