@@ -34,7 +34,25 @@ function unescapePath(text: string): string {
 }
 
 export function listMounts(): SiteswapMount[] {
-  return parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'));
+  return parseMountinfo(readMountinfo());
+}
+
+/** What is mounted on siteswap's mount over `directory`, not on what lies under that. */
+export function parseMountedOn(text: string, directory: string): string[] {
+  const lines = text.split('\n').map((line) => {
+    const [id, parent, , , mountpoint = ''] = line.split(' ');
+    return { id, parent, mountpoint: unescapePath(mountpoint), isOurs: line.includes(` - ${FILESYSTEM_TYPE} `) };
+  });
+  const ours = lines.findLast(({ mountpoint, isOurs }) => isOurs && mountpoint === directory);
+  return lines.filter(({ parent }) => ours !== undefined && parent === ours.id).map(({ mountpoint }) => mountpoint);
+}
+
+export function mountedOn(directory: string): string[] {
+  return parseMountedOn(readMountinfo(), directory);
+}
+
+function readMountinfo(): string {
+  return readFileSync('/proc/self/mountinfo', 'utf8');
 }
 
 /** The innermost siteswap mount that the path lies in, or is. `path` is absolute and resolved. */

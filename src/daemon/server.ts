@@ -17,6 +17,7 @@ import { asStoreError, describe } from '../util/errors.js';
 import { CUT_OFF_MS } from '../util/limits.js';
 import { ControlServer } from './control-server.js';
 import type { KeeperLink } from './keeper-link.js';
+import { mountedOn } from './mountinfo.js';
 import type { MountOptions } from './keeper-protocol.js';
 import { BackgroundCheck } from './lower-check.js';
 import { handleRequest } from './requests.js';
@@ -168,6 +169,11 @@ class Server {
     if (this.options.keeper.lost) health.push('the keeper has died: a crash of the server would break the mount');
     if (this.#lastError !== null) health.push(this.#lastError);
     if (this.#lowerCheck?.problem) health.push(this.#lowerCheck.problem);
+    for (const mountpoint of mountedOn(this.options.mount.directory)) {
+      health.push(
+        `${mountpoint} is mounted below it, and the kernel unmounts that when an install begins or is committed`,
+      );
+    }
     health.push(...this.transactions.problems());
     return health;
   }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { findHolders, mappedPaths } from '../../src/daemon/holders.js';
 import { copiesAmong } from '../../src/daemon/mount-copies.js';
-import { findMount, parseMountinfo } from '../../src/daemon/mountinfo.js';
+import { findMount, parseMountedOn, parseMountinfo } from '../../src/daemon/mountinfo.js';
 import { printable, terminalOf, terminalPath } from '../../src/daemon/terminal.js';
 import { temporaryDirectory } from '../helpers/fake-store.js';
 
@@ -77,4 +77,16 @@ test('who holds a directory is found', (t) => {
   assert.deepEqual(mappedPaths('7f00-7f01 r-xp 00000000 00:33 12   /venv/a b.so\n7f02-7f03 rw-p 0 00:00 0 \n'), [
     '/venv/a b.so',
   ]);
+});
+
+test('what is mounted on a mount of ours, and not what lies under it', () => {
+  const lines = [
+    '20 1 8:1 / / rw - ext4 /dev/sda rw',
+    '21 20 0:30 / /a/under rw - tmpfs none rw',
+    '22 20 0:31 / /a rw - fuse.siteswap /s rw',
+    '23 22 0:32 / /a/on\\040it rw - tmpfs none rw',
+    '24 23 0:33 / /a/on\\040it/deeper rw - tmpfs none rw',
+  ];
+  assert.deepEqual(parseMountedOn(lines.join('\n'), '/a'), ['/a/on it']);
+  assert.deepEqual(parseMountedOn(lines.join('\n'), '/b'), []);
 });
