@@ -82,10 +82,14 @@ int LiveLayer::compact(const std::string& directory) {
   return parent && ::fsync(parent.get()) == 0 ? 0 : errno;
 }
 
+int LiveLayer::syncBody(const std::string& name) const {
+  const sys::UniqueFd body(::openat(bodies_.get(), name.c_str(), O_RDONLY | O_CLOEXEC));
+  return body && ::fsync(body.get()) == 0 ? 0 : errno;
+}
+
 int LiveLayer::sync(uint64_t ino) {
-  const sys::UniqueFd body(::openat(bodies_.get(), Transaction::bodyName(ino).c_str(), O_RDONLY | O_CLOEXEC));
-  if (!body) return errno == ENOENT ? 0 : errno;
-  if (::fdatasync(body.get()) != 0 || ::fsync(bodies_.get()) != 0) return errno;
+  if (const int e = syncBody(Transaction::bodyName(ino))) return e == ENOENT ? 0 : e;
+  if (::fsync(bodies_.get()) != 0) return errno;
   return journal_->sync();
 }
 
@@ -329,16 +333,12 @@ int LiveLayer::adopt(const Committed& file, const Transaction::CopyBody& copy) {
   const NodeAttributes of = attributesOf(file);
   if (has(of.ino)) return 0;
   const std::string name = Transaction::bodyName(of.ino), temporary = name + ".tmp";
-  if (const int error = copy(bodies_.get(), temporary, file, of.size)) {
-    ::unlinkat(bodies_.get(), temporary.c_str(), 0);
-    return error;
-  }
+  int failed = copy(bodies_.get(), temporary, file, of.size);
   // The record can be on the disk any time from now on, and the file it stands for is: so must its bytes be.
-  const sys::UniqueFd body(::openat(bodies_.get(), temporary.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!body || ::fsync(body.get()) != 0) {
-    const int error = errno;
+  if (failed == 0) failed = syncBody(temporary);
+  if (failed != 0) {
     ::unlinkat(bodies_.get(), temporary.c_str(), 0);
-    return error;
+    return failed;
   }
   std::lock_guard lock(mutex_);
   if (::renameat(bodies_.get(), temporary.c_str(), bodies_.get(), name.c_str()) != 0) return errno;

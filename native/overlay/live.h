@@ -90,6 +90,7 @@ class LiveLayer {
   void loseName(uint64_t ino);
   void drop(uint64_t ino);
   void removeBodyOf(const LiveNode& node);
+  int syncBody(const std::string& name) const;  // 0 or errno
   int compact(const std::string& directory);
 
   std::mutex adoptMutex_;  // before mutex_: one file is copied at a time

@@ -132,10 +132,7 @@ bool Overlay::enterDirectory(fuse::RequestPtr& request, uint64_t nodeid, std::st
     request->replyError(ENOENT);
     return false;
   }
-  if (change.tree->noteTranslated()) {
-    std::unique_lock lock(viewsMutex_);
-    refreshKernelRoot();
-  }
+  keepNoNames(*change.tree);
   return true;
 }
 

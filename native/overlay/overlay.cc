@@ -205,7 +205,11 @@ bool Overlay::mayCacheNames(const fuse::Request& request, Transaction& tree) con
 }
 
 void Overlay::noteReached(Transaction& tree, uint64_t nodeid) {
-  if (tree.isReachedFrom(rootOf(nodeid)) || !tree.noteTranslated()) return;
+  if (!tree.isReachedFrom(rootOf(nodeid))) keepNoNames(tree);
+}
+
+void Overlay::keepNoNames(Transaction& tree) {
+  if (!tree.noteTranslated()) return;
   std::unique_lock lock(viewsMutex_);
   refreshKernelRoot();
 }

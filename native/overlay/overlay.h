@@ -298,6 +298,7 @@ class Overlay : public fuse::Operations {
   bool mayCacheNames(const fuse::Request& request, Transaction& tree) const;
   // A change of it through this node: what the kernel keeps of it from another root is void.
   void noteReached(Transaction& tree, uint64_t nodeid);
+  void keepNoNames(Transaction& tree);          // from now on; those that are kept are void
   Committed findCommitted(uint64_t ino) const;  // viewsMutex_ (or before start)
   void registerBlock(uint64_t block, const TxnPtr& txn);
   std::set<uint64_t> blocksOf(const TxnPtr& txn);

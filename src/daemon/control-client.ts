@@ -28,13 +28,11 @@ export class ControlClient {
 
   /** Since it was last asked whether it is there. */
   #heard = true;
-  readonly #patienceMs: number;
 
   private constructor(
     private readonly socket: Socket,
-    patienceMs: number,
+    private readonly patienceMs: number,
   ) {
-    this.#patienceMs = patienceMs;
     const reader = new LineReader(MAX_MESSAGE_BYTES, (line) => this.#onLine(line));
     socket.on('data', (chunk) => {
       try {
@@ -74,10 +72,10 @@ export class ControlClient {
   request<M extends Method>(method: M, params: Params<M>, onEvent?: (event: Progress) => void): Promise<Result<M>> {
     const id = this.#nextId++;
     return new Promise<Result<M>>((resolve, reject) => {
-      const silent = (): void => this.#fail(new Error(`no answer to '${method}' for ${this.#patienceMs / 1000} s`));
+      const silent = (): void => this.#fail(new Error(`no answer to '${method}' for ${this.patienceMs / 1000} s`));
       const timer = PATIENT.has(method)
-        ? setInterval(() => this.#probe(silent), this.#patienceMs)
-        : setTimeout(silent, this.#patienceMs);
+        ? setInterval(() => this.#probe(silent), this.patienceMs)
+        : setTimeout(silent, this.patienceMs);
       this.#pending.set(id, { method, onEvent, resolve: resolve as (result: unknown) => void, reject, timer });
       this.socket.write(`${JSON.stringify({ id, method, params })}\n`);
     });

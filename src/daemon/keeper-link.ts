@@ -5,7 +5,7 @@ import { SiteswapError, systemCode } from '../util/errors.js';
 import { KEEPER_ANSWER_MS } from '../util/limits.js';
 import { keeperMessageSchema, type ServerToKeeper } from './keeper-protocol.js';
 import { LineChannel } from './line-channel.js';
-import { listMounts } from './mountinfo.js';
+import { isMountedOver } from './mountinfo.js';
 
 export class KeeperLink {
   #lost = false;
@@ -53,7 +53,7 @@ export class KeeperLink {
     const isAnswered = await new Promise<boolean>((resolve, reject) => {
       const timer = setInterval(() => {
         // Out of the mount table, it may take long until the kernel has given everything back.
-        if (!listMounts().some(({ mountpoint }) => mountpoint === this.directory)) return;
+        if (!isMountedOver(this.directory)) return;
         clearInterval(timer);
         this.#answer = null;
         resolve(false);

@@ -14,18 +14,33 @@ export interface SiteswapMount {
   device: string;
 }
 
-/** In the order of mounting: of two over one directory, the later one is visible. */
-export function parseMountinfo(text: string): SiteswapMount[] {
-  const mounts: SiteswapMount[] = [];
+interface Mount {
+  id: string;
+  parent: string;
+  device: string;
+  mountpoint: string;
+  type: string;
+  source: string;
+}
+
+function parseLines(text: string): Mount[] {
+  const mounts: Mount[] = [];
   for (const line of text.split('\n')) {
     // 36 35 98:0 /root /mountpoint rw,noatime [optional …] - type source options
     const [left, right] = line.split(' - ', 2);
-    const [, , device, , mountpoint] = left?.split(' ') ?? [];
-    const [type, source] = right?.split(' ') ?? [];
-    if (type !== FILESYSTEM_TYPE || !device || !mountpoint || !source) continue;
-    mounts.push({ mountpoint: unescapePath(mountpoint), store: unescapePath(source), device });
+    const [id, parent, device, , mountpoint] = left?.split(' ') ?? [];
+    const [type, source = ''] = right?.split(' ') ?? [];
+    if (!id || !parent || !device || !mountpoint || !type) continue;
+    mounts.push({ id, parent, device, mountpoint: unescapePath(mountpoint), type, source: unescapePath(source) });
   }
   return mounts;
+}
+
+/** In the order of mounting: of two over one directory, the later one is visible. */
+export function parseMountinfo(text: string): SiteswapMount[] {
+  return parseLines(text)
+    .filter(({ type, source }) => type === FILESYSTEM_TYPE && source !== '')
+    .map(({ mountpoint, source, device }) => ({ mountpoint, store: source, device }));
 }
 
 /** The kernel writes space, tab, newline and backslash as three octal digits; other bytes as they are. */
@@ -37,14 +52,15 @@ export function listMounts(): SiteswapMount[] {
   return parseMountinfo(readMountinfo());
 }
 
+export function isMountedOver(directory: string): boolean {
+  return listMounts().some(({ mountpoint }) => mountpoint === directory);
+}
+
 /** What is mounted on siteswap's mount over `directory`, not on what lies under that. */
 export function parseMountedOn(text: string, directory: string): string[] {
-  const lines = text.split('\n').map((line) => {
-    const [id, parent, , , mountpoint = ''] = line.split(' ');
-    return { id, parent, mountpoint: unescapePath(mountpoint), isOurs: line.includes(` - ${FILESYSTEM_TYPE} `) };
-  });
-  const ours = lines.findLast(({ mountpoint, isOurs }) => isOurs && mountpoint === directory);
-  return lines.filter(({ parent }) => ours !== undefined && parent === ours.id).map(({ mountpoint }) => mountpoint);
+  const mounts = parseLines(text);
+  const ours = mounts.findLast(({ mountpoint, type }) => type === FILESYSTEM_TYPE && mountpoint === directory);
+  return mounts.filter(({ parent }) => parent === ours?.id).map(({ mountpoint }) => mountpoint);
 }
 
 export function mountedOn(directory: string): string[] {

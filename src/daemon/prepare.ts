@@ -11,7 +11,7 @@ import { asStoreError, describe, SiteswapError, systemCode } from '../util/error
 import { packageRoot } from '../util/package-root.js';
 import type { MountOptions } from './keeper-protocol.js';
 import { changedBehind, compareFirst, namedChanges } from './lower-check.js';
-import { listMounts } from './mountinfo.js';
+import { isMountedOver } from './mountinfo.js';
 
 export interface Report {
   progress: (text: string) => void;
@@ -77,7 +77,7 @@ function cantPrepare(root: string, error: unknown): unknown {
 }
 
 function refuseMounted(directory: string): void {
-  if (!listMounts().some((mount) => mount.mountpoint === directory)) return;
+  if (!isMountedOver(directory)) return;
   throw new SiteswapError(
     'ALREADY_MOUNTED',
     `siteswap is already mounted over ${directory}`,

@@ -73,6 +73,7 @@ async function runVerifier(run: Run): Promise<Verdict> {
   const channel = child.stdio[3] as Socket;
   const exited = new Promise<void>((resolve) => child.once('close', () => resolve()));
   const timer = setTimeout(() => child.kill('SIGKILL'), run.timeMs);
+  const over = new AbortController();
   try {
     return await new Promise<Report>((resolve, reject) => {
       const fail = (why: string): void =>
@@ -86,7 +87,7 @@ async function runVerifier(run: Run): Promise<Verdict> {
           ),
         );
       if (run.signal.aborted) end();
-      run.signal.addEventListener('abort', end, { once: true });
+      run.signal.addEventListener('abort', end, { once: true, signal: over.signal });
       child.once('error', (error) => fail(error.message));
       // Not 'exit': what it said last may still be on its way.
       child.once('close', (code, signal) => fail(`the verifier ended with ${signal ?? code}`));
@@ -114,6 +115,7 @@ async function runVerifier(run: Run): Promise<Verdict> {
       });
     });
   } finally {
+    over.abort();
     clearTimeout(timer);
     child.kill('SIGKILL');
     // It has nothing of the mount open any more when the commit goes on.

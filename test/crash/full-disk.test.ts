@@ -1,35 +1,17 @@
 /** The store's disk is full: who is told, by which error, and that all is well when there is room again. */
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { MountedSite, notRun, SITESWAP } from '../helpers/mounted-site.js';
-import { inNamespace, namespaceProblem } from '../helpers/private-namespace.js';
+import { onStoreDisk } from '../helpers/store-disk.js';
 
 /** `$STORE` is on a small disk, which only the script sees; `fill` leaves no room there, `empty` takes that back. */
 const PRELUDE = `
 mount -t tmpfs -o size=4m,mode=0700 none "$WORK/disk"
-siteswap() { ${SITESWAP.map((word) => `'${word}'`).join(' ')} "$@"; }
 fill() { dd if=/dev/zero of="$WORK/disk/fill" bs=4k 2>/dev/null || true; }
 empty() { rm "$WORK/disk/fill"; }
 trap 'siteswap unmount --force "$DIR" 2>/dev/null || true' EXIT
 `;
 
-/** What the script prints. */
-async function onSmallDisk(t: TestContext, script: string): Promise<string[] | null> {
-  const problem = namespaceProblem();
-  if (problem !== null) {
-    notRun(t, problem);
-    return null;
-  }
-  const site = MountedSite.make(t);
-  mkdirSync(join(site.work, 'disk'));
-  const env = { DIR: site.dir, STORE: join(site.work, 'disk', 'store') };
-  const { code, stdout, stderr } = await inNamespace(site.work, PRELUDE + script, env);
-  assert.equal(code, 0, stdout + stderr);
-  site.assertLowerUntouched();
-  return stdout.trimEnd().split('\n');
-}
+const onSmallDisk = (t: TestContext, script: string): Promise<string[] | null> => onStoreDisk(t, PRELUDE, script);
 
 test('an installer that can not begin gets ENOSPC, however often it tries, and nothing is left of that', async (t) => {
   const printed = await onSmallDisk(

@@ -3,15 +3,12 @@
  * a last write-back, which loses the same things; then it is mounted again.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { MountedSite, notRun, SITESWAP } from '../helpers/mounted-site.js';
-import { inNamespace, namespaceProblem } from '../helpers/private-namespace.js';
+import { notRun } from '../helpers/mounted-site.js';
+import { onStoreDisk } from '../helpers/store-disk.js';
 
 /** `cut` loses what was not synced, and mounts the disk again. EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH. */
 const PRELUDE = `
-siteswap() { ${SITESWAP.map((word) => `'${word}'`).join(' ')} "$@"; }
 truncate -s 64m "$WORK/image"
 mkfs.ext4 -q -F "$WORK/image" >/dev/null 2>&1 && mount -o loop "$WORK/image" "$WORK/disk" || { echo 'no disk'; exit 0; }
 trap 'siteswap unmount --force "$DIR" >/dev/null 2>&1 || true; umount -l "$WORK/disk"' EXIT
@@ -27,22 +24,10 @@ cut() {
 
 /** What the script prints. */
 async function onDisk(t: TestContext, script: string): Promise<string[] | null> {
-  const problem = namespaceProblem();
-  if (problem !== null) {
-    notRun(t, problem);
-    return null;
-  }
-  const site = MountedSite.make(t);
-  mkdirSync(join(site.work, 'disk'));
-  const env = { DIR: site.dir, STORE: join(site.work, 'disk', 'store') };
-  const { code, stdout, stderr } = await inNamespace(site.work, PRELUDE + script, env);
-  assert.equal(code, 0, stdout + stderr);
-  const lines = stdout.trimEnd().split('\n');
-  if (lines[0] === 'no disk') {
-    notRun(t, 'no loop device with ext4');
-    return null;
-  }
-  return lines;
+  const lines = await onStoreDisk(t, PRELUDE, script);
+  if (lines?.[0] !== 'no disk') return lines;
+  notRun(t, 'no loop device with ext4');
+  return null;
 }
 
 test('right after a mount that had nothing to commit: the store opens', async (t) => {

@@ -8,16 +8,14 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test, type TestContext } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ROOT, SITESWAP } from '../helpers/built.js';
 import { needsFuse, notRun } from '../helpers/mounted-site.js';
-import { mountedVenv, type MountedVenv } from '../helpers/mounted-venv.js';
+import { mountedVenv, until, type MountedVenv } from '../helpers/mounted-venv.js';
 import { DETACH_OTHERS, namespaceProblem } from '../helpers/private-namespace.js';
 import { runProgram, type RunResult } from '../helpers/venv.js';
 
 const WALKS = 500;
 const TIMEOUT_MS = 5 * 60_000;
-const PATIENCE_MS = 60_000;
 
 function quoted(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
@@ -213,11 +211,7 @@ rootTest('a command that fails changes nothing, and what it leaves behind neithe
   );
   assert.equal(code, 3);
   writeFileSync(ready, '');
-  const until = Date.now() + PATIENCE_MS;
-  while (!existsSync(`${ready}-end`)) {
-    assert.ok(Date.now() < until, 'what was left behind does not end');
-    await sleep(20);
-  }
+  await until('what was left behind ends', () => existsSync(`${ready}-end`));
   const said = await mounted.must('/bin/cat', `${ready}-said`);
   assert.match(said, /late: Read-only file system[^]*first: No such file or directory/);
   await mounted.settle();

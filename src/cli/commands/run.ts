@@ -8,11 +8,11 @@
 import type { Command } from 'commander';
 import { SiteswapError } from '../../util/errors.js';
 import { exitCode } from '../../util/exit-codes.js';
+import { sandboxProgram } from '../../verifier/sandbox.js';
 import { collect } from '../arguments.js';
 import { runChild } from '../child.js';
 import { reportError, tell, tellWarnings } from '../output.js';
 import { withCommitSteps } from '../progress.js';
-import { sandboxProgram } from '../../verifier/sandbox.js';
 import { ask, mounted } from '../target.js';
 
 /** `command`: the words after `--`, which commander never sees. */
