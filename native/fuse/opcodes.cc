@@ -82,9 +82,10 @@ constexpr OpcodeRow kTable[] = {
     served<None>(FUSE_REMOVEXATTR, "REMOVEXATTR", 1, &Op::removexattr),
     served<fuse_flush_in>(FUSE_FLUSH, "FLUSH", 0, &Op::flush),
     own<InitInOld>(FUSE_INIT, "INIT", true),
-    served<fuse_open_in>(FUSE_OPENDIR, "OPENDIR", 0, &Op::opendir),
+    // Directories have no handles: see overlay/listing.cc.
+    refused(FUSE_OPENDIR, "OPENDIR"),
     served<fuse_read_in>(FUSE_READDIR, "READDIR", 0, &Op::readdir),
-    served<fuse_release_in>(FUSE_RELEASEDIR, "RELEASEDIR", 0, &Op::releasedir),
+    refused(FUSE_RELEASEDIR, "RELEASEDIR"),
     served<fuse_fsync_in>(FUSE_FSYNCDIR, "FSYNCDIR", 0, &Op::fsyncdir),
     refused(FUSE_GETLK, "GETLK"),
     refused(FUSE_SETLK, "SETLK"),

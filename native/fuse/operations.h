@@ -36,10 +36,8 @@ class Operations {
   virtual void listxattr(RequestPtr request) = 0;
   virtual void removexattr(RequestPtr request) = 0;
   virtual void flush(RequestPtr request) = 0;
-  virtual void opendir(RequestPtr request) = 0;
   virtual void readdir(RequestPtr request) = 0;
   virtual void readdirplus(RequestPtr request) = 0;
-  virtual void releasedir(RequestPtr request) = 0;
   virtual void fsyncdir(RequestPtr request) = 0;
   virtual void create(RequestPtr request) = 0;
   virtual void tmpfile(RequestPtr request) = 0;  // fuse_create_in; the name means nothing

@@ -218,7 +218,7 @@ uint64_t Overlay::generationOf(const Committed& directory) const {
 }
 
 bool Overlay::identify(fuse::RequestPtr& request, Asks asks, Caller& caller, const Committed& listed) {
-  const bool lists = asks == Asks::kListing, mayWait = asks != Asks::kName;
+  const bool lists = asks == Asks::kListing, mayWait = asks == Asks::kAttributes;
   {
     std::shared_lock lock(viewsMutex_);
     caller = {};
@@ -560,15 +560,14 @@ std::vector<int> Overlay::closeTxn(const TxnPtr& txn, const std::optional<Refusa
   return detach(txn, refusal);
 }
 
-bool Overlay::memberInCommitted(fuse::RequestPtr& request, TxnPtr& member) {
+Overlay::TxnPtr Overlay::memberInCommitted(fuse::RequestPtr& request) {
   {
     std::shared_lock lock(viewsMutex_);
-    if (!hasMembers()) return true;
+    if (!hasMembers()) return nullptr;
   }
   Caller caller;
-  if (!identify(request, Asks::kAttributes, caller)) return false;
-  member = caller.member;
-  return true;
+  identify(request, Asks::kName, caller);
+  return caller.member;
 }
 
 }  // namespace siteswap::overlay

@@ -1,12 +1,14 @@
-// OPENDIR, READDIR, READDIRPLUS.
+// READDIR, READDIRPLUS. Directories are not opened: the first OPENDIR is answered ENOSYS, and the kernel sends no more
+// of them (and no RELEASEDIR) for the life of the connection. It then takes every directory's listing into its cache.
 //
-// Handles carry no state: a root handle's number says which view it lists (so one listing shows one generation however
-// long it takes), any other's is 0, or says which transaction a committed directory was opened in.
-// Offsets: 1 is behind ".", 2 behind "..", n + 2 behind child n of a committed directory; a transaction's by its
-// cookies. When the kernel may keep the root's listing: root_listing.h.
+// What is everybody's and never changes may stay there. Any other listing ends without being complete for the kernel
+// (Listing::reply), so that it asks each time; the root's always. So READDIR of the root is how readers are met, and
+// since there are no handles, a root offset says which generation it lists: one listing shows one generation however
+// long it takes.
 #include <dirent.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "fuse/wire.h"
@@ -16,14 +18,47 @@ namespace siteswap::overlay {
 
 namespace {
 
-constexpr uint64_t kTransactionHandle = uint64_t{1} << 63;
-constexpr uint64_t kKeepingHandle = uint64_t{1} << 62;  // of the root
+// Offsets. Committed: 1 is behind ".", 2 behind "..", n + 2 behind child n, below the low bits of the generation if it
+// is the root; what the live layer adds comes behind all else, by its numbers. Transactions: TransactionOffset.
+constexpr uint64_t kTransactionOffset = uint64_t{1} << 62;
 constexpr uint64_t kLiveOffset = uint64_t{1} << 61;
+constexpr unsigned kPositionBits = 32;
+
+constexpr uint64_t lowBits(uint64_t number, unsigned count) {
+  return number & ((uint64_t{1} << count) - 1);
+}
+
+// A place in the listing of a generation's root, or (generation 0) of another committed directory.
+class CommittedOffset {
+ public:
+  explicit CommittedOffset(uint64_t offset) : offset_(offset) {}
+  static uint64_t ofPosition(uint64_t generation, uint64_t position) {
+    return lowBits(generation, kGenerationBits) << kPositionBits | position;
+  }
+  static uint64_t ofLive(uint64_t generation, uint64_t ino) {
+    return kLiveOffset | lowBits(generation, kLiveGenerationBits) << kInoBits | ino;
+  }
+  // How much of ".", ".." and the children is behind it.
+  uint64_t position() const { return isLive() ? UINT32_MAX : lowBits(offset_, kPositionBits); }
+  // The number of the last addition behind it, or 0.
+  uint64_t live() const { return isLive() ? lowBits(offset_, kInoBits) : 0; }
+  // Of its root: the newest that has these bits, of those up to `head`.
+  uint64_t generation(uint64_t head) const {
+    const unsigned bits = isLive() ? kLiveGenerationBits : kGenerationBits;
+    return head - lowBits(head - (offset_ >> (isLive() ? kInoBits : kPositionBits)), bits);
+  }
+
+ private:
+  static constexpr unsigned kGenerationBits = 29, kLiveGenerationBits = 11;  // what is left below kLiveOffset
+  bool isLive() const { return (offset_ & kLiveOffset) != 0; }
+
+  const uint64_t offset_;
+};
 
 // Either kind of listing. An entry without a node (nodeid 0) gives the kernel the name only.
 class Listing {
  public:
-  Listing(uint32_t sizeBytes, bool plus) : list_(sizeBytes), plus_(plus) {}
+  Listing(uint32_t sizeBytes, bool plus) : list_(sizeBytes), sizeBytes_(sizeBytes), plus_(plus) {}
 
   // False: no room.
   bool add(std::string_view name, uint64_t ino, uint32_t mode, uint64_t offset, fuse_entry_out entry) {
@@ -32,50 +67,72 @@ class Listing {
     entry.attr.ino = ino;
     return list_.addPlus(name, entry, type, offset);
   }
-  void reply(fuse::Request& request) { request.replyData(list_.data(), list_.size()); }
+  // An answer without any byte is the end, with which the kernel's copy is complete and good for everybody. One with
+  // less than an entry's bytes ends readdir(3) as well, and leaves the copy incomplete (fuse_readdir_uncached() and
+  // parse_dirfile(), from the first kernel that keeps listings, 4.20, to 7.x).
+  void reply(fuse::Request& request, bool mayBeKept) {
+    static constexpr std::array<std::byte, 8> kUnfinished{};
+    if (list_.size() > 0 || mayBeKept) return request.replyData(list_.data(), list_.size());
+    request.replyData(kUnfinished.data(), std::min<size_t>(kUnfinished.size(), sizeBytes_));
+  }
 
  private:
   fuse::DirectoryList list_;
+  const uint32_t sizeBytes_;
   const bool plus_;
 };
 
 // Where a transaction's listing is (low half), and the first name to come that is not listed any more (high half): who
-// renames what he lists, one by one, would else list the new names too, and so on for ever.
-struct TransactionOffset {
+// renames what he lists, one by one, would else list the new names too, and so on for ever. Made of a committed
+// directory's offset too, for who becomes a member while he lists: the base's children have the same positions.
+class TransactionOffset {
+ public:
+  explicit TransactionOffset(uint64_t offset)
+      : isSettled_((offset & kTransactionOffset) != 0),
+        position_(isSettled_ ? lowBits(offset, kPositionBits) : CommittedOffset(offset).position()),
+        end_(isSettled_ ? kAddedCookie + ((offset & ~kTransactionOffset) >> kPositionBits) : 0) {}
+  bool isSettled() const { return isSettled_; }
+  void settle(uint64_t end) {
+    isSettled_ = true;
+    end_ = end;
+  }
+  uint64_t position() const { return position_; }
+  uint64_t end() const { return end_; }
+  uint64_t cookie() const {
+    if (isSettled_ && position_ >= kAdded) return kAddedCookie + (position_ - kAdded);
+    return position_ > 2 ? position_ - 2 : 0;
+  }
+  // Other places in the same listing.
+  uint64_t at(uint64_t position) const {
+    return kTransactionOffset | (end_ - kAddedCookie) << kPositionBits | position;
+  }
+  uint64_t behind(uint64_t cookie) const {
+    return at(cookie < kAddedCookie ? cookie + 2 : kAdded + (cookie - kAddedCookie));
+  }
+
+ private:
   static constexpr uint64_t kAdded = uint64_t{1} << 31;
 
-  static uint64_t of(uint64_t cookie, uint64_t end) {
-    const uint64_t position = cookie < kAddedCookie ? cookie + 2 : kAdded + (cookie - kAddedCookie);
-    return ((end - kAddedCookie + 1) << 32) | position;
-  }
-  static uint64_t cookie(uint64_t offset) {
-    const uint64_t position = offset & 0xffffffff;
-    if (position >= kAdded) return kAddedCookie + (position - kAdded);
-    return position > 2 ? position - 2 : 0;
-  }
-  // 0: not settled yet, at the beginning of a listing.
-  static uint64_t end(uint64_t offset) { return offset >> 32 == 0 ? 0 : kAddedCookie + (offset >> 32) - 1; }
+  bool isSettled_;
+  uint64_t position_, end_;
 };
 
-bool isKeeping(const fuse::Request& request, uint64_t fh) {
-  return request.nodeid() == kRootIno && (fh & kTransactionHandle) == 0 && (fh & kKeepingHandle) != 0;
-}
-
-// "." and "..". False: no room, or nothing more to do.
-bool addDots(Listing& listing, uint64_t offset, uint64_t own, uint64_t parent) {
-  if (offset < 1 && !listing.add(".", own, S_IFDIR, 1, {})) return false;
-  return offset >= 2 || listing.add("..", parent, S_IFDIR, 2, {});
+// "." and "..", which `offsetAt` gives their offsets by position. False: no room.
+template <class OffsetAt>
+bool addDots(Listing& listing, uint64_t position, uint64_t own, uint64_t parent, OffsetAt offsetAt) {
+  if (position < 1 && !listing.add(".", own, S_IFDIR, offsetAt(1), {})) return false;
+  return position >= 2 || listing.add("..", parent, S_IFDIR, offsetAt(2), {});
 }
 
 // Additions of the live layer come behind all else, in order of their numbers. `references`: of the kernel, by each
 // entry that brings a node.
 template <class EntryOf>
-void addLive(Listing& listing, LiveLayer& live, const std::vector<LiveLayer::Addition>& additions, uint64_t offset,
-             unsigned references, EntryOf entryOf) {
+void addLive(Listing& listing, LiveLayer& live, const std::vector<LiveLayer::Addition>& additions, uint64_t generation,
+             CommittedOffset offset, unsigned references, EntryOf entryOf) {
   for (const auto& [name, attributes] : additions) {
-    const uint64_t own = kLiveOffset + attributes.ino;
-    if (own <= offset) continue;
+    if (attributes.ino <= offset.live()) continue;
     const fuse_entry_out entry = entryOf(attributes);
+    const uint64_t own = CommittedOffset::ofLive(generation, attributes.ino);
     if (!listing.add(name, attributes.ino, attributes.mode, own, entry)) break;
     if (entry.nodeid != 0) live.addReferences(entry.nodeid, references);
   }
@@ -89,55 +146,6 @@ bool isListedFirst(const Committed& directory) {
 
 }  // namespace
 
-// Not while somebody's root changes, nor for a mount that is for looking on: its handles are not counted.
-bool Overlay::mayKeepRootListing(const fuse::Request& request) const {
-  return session_->negotiated().epoch && &request.session() == session_ && request.nodeid() == kRootIno &&
-         !hasMembers();
-}
-
-void Overlay::opendir(fuse::RequestPtr request) {
-  const Target target = resolve(request->nodeid());
-  fuse_open_out out{};
-  if (target.kind == Target::kNone) return request->replyError(ESTALE);
-  if (target.kind == Target::kTransaction || target.kind == Target::kLive) return request->reply(out);
-  if (target.kind == Target::kRoot) {
-    return withView(std::move(request), Asks::kListing, [this](fuse::Request& r, const Caller& caller) {
-      fuse_open_out opened{};
-      opened.open_flags = RootListing::kNotKeeping;
-      if (caller.member) {
-        opened.fh = kTransactionHandle | caller.member->id;
-        return r.reply(opened);
-      }
-      const Manifest* manifest = viewRoot(caller).manifest;
-      opened.fh = manifest->generation();
-      if (mayKeepRootListing(r) && manifest == head_) opened.open_flags = rootListing_.open(opened.fh);
-      if ((opened.open_flags & FOPEN_CACHE_DIR) != 0) opened.fh |= kKeepingHandle;
-      r.reply(opened);
-    });
-  }
-  TxnPtr member;
-  if (isListedFirst(target.committed)) {
-    Caller caller;
-    if (!identify(request, Asks::kListing, caller, target.committed)) return;
-    member = caller.member;
-  } else if (!memberInCommitted(request, member)) {
-    return;
-  }
-  if (member) {
-    out.fh = kTransactionHandle | member->id;
-    out.open_flags = FOPEN_KEEP_CACHE;  // what others keep of it stays
-    return request->reply(out);
-  }
-  // A committed directory never changes: its listing may be kept for ever.
-  out.open_flags = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;
-  request->reply(out);
-}
-
-void Overlay::releasedir(fuse::RequestPtr request) {
-  const uint64_t fh = request->arg<fuse_release_in>().fh;
-  if (isKeeping(*request, fh)) rootListing_.release(fh & ~kKeepingHandle);
-  request->replyEmpty();
-}
 // What a transaction wrote is made durable as a whole, when it commits.
 void Overlay::fsyncdir(fuse::RequestPtr request) {
   request->replyEmpty();
@@ -150,34 +158,77 @@ void Overlay::readdirplus(fuse::RequestPtr request) {
 }
 
 void Overlay::listInto(fuse::RequestPtr request, bool plus) {
-  const uint64_t fh = request->arg<fuse_read_in>().fh;
   const Target target = resolve(request->nodeid());
-  if (target.kind == Target::kNone) return request->replyError(ESTALE);
-  if (target.kind == Target::kTransaction) {
-    return listTransaction(*request, *target.txn->tree, target.ino, plus);
+  switch (target.kind) {
+    case Target::kNone:
+      return request->replyError(ESTALE);
+    case Target::kTransaction:
+      return listTransaction(*request, *target.txn->tree, target.ino, plus);
+    case Target::kLive:
+      return listLive(*request, target.ino, plus);
+    case Target::kRoot:
+      return listRoot(std::move(request), plus);
+    case Target::kCommitted:
+      break;
   }
-  if (target.kind == Target::kLive) return listLive(*request, target.ino, plus);
-  if ((fh & kTransactionHandle) != 0) {
-    const TxnPtr txn = findTxn(static_cast<uint32_t>(fh & ~kTransactionHandle));
-    if (!txn) return request->replyError(ESTALE);
-    const uint64_t ino = target.kind == Target::kRoot ? kRootIno : txn->tree->resolve(target.committed.path());
-    if (ino == 0) return request->replyError(ENOENT);
-    return listTransaction(*request, *txn->tree, ino, plus);
+  // Who stands in a committed directory as a member lists the transaction's.
+  TxnPtr member;
+  if (isListedFirst(target.committed) && request->arg<fuse_read_in>().offset == 0) {
+    Caller caller;
+    if (!identify(request, Asks::kListing, caller, target.committed)) return;
+    member = caller.member;
+  } else {
+    member = memberInCommitted(request);
   }
-  if (target.kind == Target::kCommitted) return listCommitted(*request, target.committed, plus, false);
-  const Manifest* manifest = manifestOf(fh & ~kKeepingHandle);
-  if (manifest == nullptr) return request->replyError(ESTALE);
-  if (isKeeping(*request, fh)) rootListing_.used(manifest->generation());
-  listCommitted(*request, {manifest, 0}, plus, true);
+  if (!member) return listCommitted(*request, target.committed, plus, 0);
+  const uint64_t ino = member->tree->resolve(target.committed.path());
+  if (ino == 0) return request->replyError(ENOENT);
+  listTransaction(*request, *member->tree, ino, plus, false);
 }
 
-void Overlay::listCommitted(fuse::Request& request, const Committed& directory, bool plus, bool isRoot) {
+void Overlay::listRoot(fuse::RequestPtr request, bool plus) {
+  const CommittedOffset offset(request->arg<fuse_read_in>().offset);
+  const bool begins = request->arg<fuse_read_in>().offset == 0;
+  const bool isTransactions = (request->arg<fuse_read_in>().offset & kTransactionOffset) != 0;
+  if (begins || isTransactions) {
+    const Asks asks = begins ? Asks::kListing : Asks::kName;
+    return withView(std::move(request), asks, [this, plus, begins](fuse::Request& r, const Caller& caller) {
+      if (caller.member) return listTransaction(r, *caller.member->tree, kRootIno, plus);
+      // Its transaction has ended meanwhile.
+      if (!begins) return r.replyError(ESTALE);
+      const Committed root = viewRoot(caller);
+      listCommitted(r, root, plus, root.manifest->generation());
+    });
+  }
+  uint64_t head;
+  {
+    std::shared_lock lock(viewsMutex_);
+    head = head_->generation();
+  }
+  const uint64_t generation = offset.generation(head);
+  const Manifest* manifest = generation > head ? nullptr : manifestOf(generation);
+  if (manifest == nullptr) return request->replyError(ESTALE);
+  listCommitted(*request, {manifest, 0}, plus, generation);
+}
+
+bool Overlay::mayKeepListing(const fuse::Request& request, const Committed& directory) const {
+  if (inoOf(request.nodeid()) == kRootIno || isListedFirst(directory)) return false;
+  std::shared_lock lock(viewsMutex_);
+  return !hasMembers();
+}
+
+void Overlay::listCommitted(fuse::Request& request, const Committed& directory, bool plus, uint64_t generation) {
   if (!directory.isDirectory()) return request.replyError(ENOTDIR);
   const auto& arg = request.arg<fuse_read_in>();
+  // Of a transaction that the caller was a member of.
+  if ((arg.offset & kTransactionOffset) != 0) return request.replyError(ESTALE);
+  const CommittedOffset offset(arg.offset);
+  const bool isRoot = inoOf(request.nodeid()) == kRootIno;
+  const auto offsetAt = [&](uint64_t position) { return CommittedOffset::ofPosition(generation, position); };
   Listing listing(arg.size, plus);
   const Entry& e = directory.entry();
   const uint64_t parent = isRoot || e.parent == 0 ? kRootIno : directory.manifest->entry(e.parent).ino;
-  if (addDots(listing, arg.offset, e.ino, parent)) {
+  if (addDots(listing, offset.position(), e.ino, parent, offsetAt)) {
     const auto additions = live_.additions(LiveLayer::keyOf(directory));
     const auto isHidden = [&](std::string_view name) {
       return std::any_of(additions.begin(), additions.end(), [&](const auto& added) { return added.name == name; });
@@ -189,45 +240,48 @@ void Overlay::listCommitted(fuse::Request& request, const Committed& directory, 
       return plus && !isRoot ? entryBelow(request, a, true, true) : fuse_entry_out{};
     };
     bool room = true;
-    for (uint64_t i = arg.offset > 2 ? arg.offset - 2 : 0; room && i < e.childCount; ++i) {
+    for (uint64_t i = offset.position() > 2 ? offset.position() - 2 : 0; room && i < e.childCount; ++i) {
       const auto position = static_cast<uint32_t>(i);
       const std::string_view name = directory.nameOfChild(position);
       if (isHidden(name)) continue;
       const NodeAttributes a = shown(directory.childAt(position));
-      room = listing.add(name, a.ino, a.mode, i + 3, entryOf(a));
+      room = listing.add(name, a.ino, a.mode, offsetAt(i + 3), entryOf(a));
     }
-    if (room) addLive(listing, live_, additions, arg.offset, referencesOf(request), entryOf);
+    if (room) addLive(listing, live_, additions, generation, offset, referencesOf(request), entryOf);
   }
-  listing.reply(request);
+  listing.reply(request, mayKeepListing(request, directory));
 }
 
 void Overlay::listLive(fuse::Request& request, uint64_t ino, bool plus) {
   const auto& arg = request.arg<fuse_read_in>();
+  const CommittedOffset offset(arg.offset);
   Listing listing(arg.size, plus);
-  const uint64_t parent = live_.parentOf(ino);
-  if (addDots(listing, arg.offset, ino, parent >= LiveLayer::rootKey(0) ? kRootIno : parent)) {
-    addLive(listing, live_, live_.additions(ino), arg.offset, referencesOf(request),
+  const uint64_t above = live_.parentOf(ino), parent = above >= LiveLayer::rootKey(0) ? kRootIno : above;
+  const auto offsetAt = [](uint64_t position) { return CommittedOffset::ofPosition(0, position); };
+  if (addDots(listing, offset.position(), ino, parent, offsetAt)) {
+    addLive(listing, live_, live_.additions(ino), 0, offset, referencesOf(request),
             [&](const NodeAttributes& a) { return plus ? entryBelow(request, a, true, true) : fuse_entry_out{}; });
   }
-  listing.reply(request);
+  listing.reply(request, false);
 }
 
-void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus) {
+void Overlay::listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus, bool bringsNodes) {
   const auto& arg = request.arg<fuse_read_in>();
+  TransactionOffset offset(arg.offset);
+  if (!offset.isSettled()) offset.settle(tree.endOfNames(ino));
   Listing listing(arg.size, plus);
-  if (addDots(listing, arg.offset, ino, tree.parentOf(ino))) {
-    uint64_t end = TransactionOffset::end(arg.offset);
-    if (end == 0) end = tree.endOfNames(ino);
-    const int error =
-        tree.list(ino, TransactionOffset::cookie(arg.offset), end, plus ? referencesOf(request) : 0,
-                  [&](const Transaction::Listed& listed) {
-                    const fuse_entry_out entry = entryBelow(request, listed.attributes, false, true);
-                    const uint64_t offset = TransactionOffset::of(listed.cookie, end);
-                    return listing.add(listed.name, listed.attributes.ino, listed.attributes.mode, offset, entry);
-                  });
+  if (addDots(listing, offset.position(), ino, tree.parentOf(ino), [&](uint64_t p) { return offset.at(p); })) {
+    const int error = tree.list(ino, offset.cookie(), offset.end(), plus && bringsNodes ? referencesOf(request) : 0,
+                                [&](const Transaction::Listed& listed) {
+                                  fuse_entry_out entry{};
+                                  if (bringsNodes) entry = entryBelow(request, listed.attributes, false, true);
+                                  return listing.add(listed.name, listed.attributes.ino, listed.attributes.mode,
+                                                     offset.behind(listed.cookie), entry);
+                                });
     if (error != 0) return request.replyError(error);
   }
-  listing.reply(request);
+  // Another session is another kernel's cache, of a tree that does not change any more.
+  listing.reply(request, &request.session() != session_ && ino != kRootIno);
 }
 
 }  // namespace siteswap::overlay

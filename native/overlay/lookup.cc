@@ -51,9 +51,7 @@ void Overlay::lookup(fuse::RequestPtr request) {
     }
   }
   // A member that stands in a committed directory (its cwd) arrives at the transaction's nodes from there too.
-  TxnPtr member;
-  if (!memberInCommitted(request, member)) return;
-  if (member) {
+  if (const TxnPtr member = memberInCommitted(request)) {
     Transaction& tree = *member->tree;
     const uint64_t directory = tree.resolve(parent.committed.path());
     if (directory == 0) return request->replyError(ENOENT);

@@ -33,7 +33,6 @@
 #include "overlay/merge.h"
 #include "overlay/own_root.h"
 #include "overlay/read_ahead.h"
-#include "overlay/root_listing.h"
 #include "overlay/transaction.h"
 #include "process/process.h"
 
@@ -179,10 +178,8 @@ class Overlay : public fuse::Operations {
   void listxattr(fuse::RequestPtr) override;
   void removexattr(fuse::RequestPtr) override;
   void flush(fuse::RequestPtr) override;
-  void opendir(fuse::RequestPtr) override;
   void readdir(fuse::RequestPtr) override;
   void readdirplus(fuse::RequestPtr) override;
-  void releasedir(fuse::RequestPtr) override;
   void fsyncdir(fuse::RequestPtr) override;
   void create(fuse::RequestPtr) override;
   void tmpfile(fuse::RequestPtr) override;
@@ -332,17 +329,19 @@ class Overlay : public fuse::Operations {
 
   // callers.cc
   enum class Asks {
-    kName,  // never waits at a barrier: the kernel may hold the root's lock, and has asked for its attributes before
-    kAttributes,  // or to change something
+    // These two never wait at a barrier: the kernel holds the directory's lock, and has asked for the attributes of the
+    // root before, on its way there.
+    kName,
     kListing,     // a non-member's view is pinned from now on
+    kAttributes,  // or to change something
   };
   // False: the request was parked (consumed). Otherwise who asks. `listed`: what, if it is not the root.
   bool identify(fuse::RequestPtr& request, Asks asks, Caller& caller, const Committed& listed = {});
   // The newest generation that shows this directory.
   uint64_t generationOf(const Committed& directory) const;  // viewsMutex_
-  // For a request on a committed directory: the transaction that the caller is a member of, if any; nobody is
-  // identified while there is none to be a member of. False: the request was parked.
-  bool memberInCommitted(fuse::RequestPtr& request, TxnPtr& member);
+  // For a request for names in a committed directory: the transaction that the caller is a member of, if any; nobody is
+  // identified while there is none to be a member of.
+  TxnPtr memberInCommitted(fuse::RequestPtr& request);
   // identify(), then `work(caller)` under the shared views lock with the caller's view still true.
   template <class Work>
   void withView(fuse::RequestPtr request, Asks asks, Work&& work);
@@ -439,10 +438,15 @@ class Overlay : public fuse::Operations {
   int resize(fuse::Request& request, const Change_& change, uint64_t size);
 
   // listing.cc
-  bool mayKeepRootListing(const fuse::Request& request) const;  // viewsMutex_
   void listInto(fuse::RequestPtr request, bool plus);
-  void listCommitted(fuse::Request& request, const Committed& directory, bool plus, bool isRoot);
-  void listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus);
+  void listRoot(fuse::RequestPtr request, bool plus);
+  // Whether the kernel may answer everybody with it from now on.
+  bool mayKeepListing(const fuse::Request& request, const Committed& directory) const;
+  // `generation`: of which it is the root, else 0.
+  void listCommitted(fuse::Request& request, const Committed& directory, bool plus, uint64_t generation);
+  // Without nodes: for a member that stands in a committed directory, where the kernel would put them in the place of
+  // the nodes that others have there (and where this member may stand).
+  void listTransaction(fuse::Request& request, Transaction& tree, uint64_t ino, bool plus, bool bringsNodes = true);
   void listLive(fuse::Request& request, uint64_t ino, bool plus);
 
   const OverlayOptions options_;
@@ -451,7 +455,6 @@ class Overlay : public fuse::Operations {
   InoSource numbers_;
   Backing backing_;
   LiveLayer live_;
-  RootListing rootListing_;
   OwnRoots ownRoots_;
   ReadAhead readAhead_;
   Later later_;

@@ -393,7 +393,8 @@ void Transaction::takeChild(Node& parent, const std::string& name) {
 }
 
 void Transaction::touchEntries(Node& directory, int64_t timeNs) {
-  directory.entriesChanged = true;
+  const bool isFirst = !std::exchange(directory.entriesChanged, true);
+  if (isFirst && directory.base && !replaying_ && options_.namesDiffer) options_.namesDiffer(directory.base);
   directory.mtimeNs = directory.ctimeNs = timeNs;
 }
 

@@ -114,6 +114,9 @@ class Transaction {
     std::function<int(uint64_t liveIno, int bodiesFd, const std::string& name)> copyLive = {};
     // Whether a file of the live layer is to stay, though it is removed there. Not empty where liveEntries is not.
     std::function<void(uint64_t liveIno, bool keeps)> keepLive = {};
+    // From now on the names in a directory are not those of the base any more; called under the lock. Empty: nobody
+    // cares.
+    std::function<void(const Committed& directory)> namesDiffer = {};
     // Takes a body away that nobody can reach any more; called under the lock, so somewhere else. Empty: at once.
     std::function<void(uint64_t ino)> removeBody = {};
   };

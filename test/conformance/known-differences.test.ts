@@ -40,11 +40,8 @@ const TABLE: Record<string, Row> = {
   },
   'creating in the cwd': { plain: ['c.txt', 'x'], mount: ['c.txt', 'x'], why: SAME },
   'listing the cwd': { plain: ['c.txt', 'x'], mount: ['c.txt', 'x'], why: SAME },
-  'listing the root by descriptor': {
-    plain: true,
-    mount: false,
-    why: 'a listing of the root is of the view it began in',
-  },
+  'a change by path shows in a listing by descriptor': { plain: true, mount: true, why: SAME },
+  'listing the root by descriptor': { plain: true, mount: true, why: SAME },
   'the path of the cwd follows a rename': {
     plain: 'sub2/deep',
     mount: 'sub/deep',
@@ -53,8 +50,8 @@ const TABLE: Record<string, Row> = {
   'creating in the cwd after that': { plain: null, mount: 'ENOENT', why: 'led by path, and nothing is there any more' },
   'listing a renamed directory by descriptor': {
     plain: ['b.txt', 'deep'],
-    mount: ['b.txt', 'deep'],
-    why: SAME,
+    mount: [],
+    why: 'led by path, to the directory that is there now',
   },
 };
 

@@ -28,6 +28,9 @@ def main():
     directory = os.open(low('sub'), os.O_RDONLY)
     top = os.open(root, os.O_RDONLY)
     os.chdir(low('sub', 'deep'))
+    # Now the kernel has these listings, and need not ask.
+    for listed in (directory, '.'):
+        os.listdir(listed)
     write(os.path.join(root, 'begin'), b'')
 
     def renamed():
@@ -43,6 +46,9 @@ def main():
     attempt('a write by path shows at the descriptor', lambda: os.pread(readable, 100, 0).decode())
     attempt('creating in the cwd', lambda: write('x', b'') or sorted(os.listdir(low('sub', 'deep'))))
     attempt('listing the cwd', lambda: sorted(os.listdir('.')))
+    write(low('sub', 'new.txt'), b'')
+    attempt('a change by path shows in a listing by descriptor', lambda: 'new.txt' in os.listdir(directory))
+    os.remove(low('sub', 'new.txt'))
     attempt('listing the root by descriptor', lambda: 'begin' in os.listdir(top))
     attempt('the path of the cwd follows a rename', renamed)
     attempt('creating in the cwd after that', lambda: write('y', b''))

@@ -168,24 +168,16 @@ class Mounted {
     return node == 0 ? "<nothing>" : read(node, tid);
   }
 
-  uint64_t opendir(uint64_t nodeid, pid_t tid = 0) {
-    const Reply reply = ask(FUSE_OPENDIR, nodeid, bytesOf(fuse_open_in{}), tid);
-    CHECK_EQ(reply.error, 0);
-    return reply.as<fuse_open_out>().fh;
-  }
-  std::vector<Named> list(uint64_t nodeid, bool plus, uint32_t size, pid_t tid = 0) {
-    return listHandle(nodeid, opendir(nodeid, tid), plus, size, tid);
-  }
-  std::vector<Named> listHandle(uint64_t nodeid, uint64_t fh, bool plus, uint32_t size, pid_t tid = 0) {
+  // Behind `offset`. `isComplete`: whether the kernel may answer others with it.
+  std::vector<Named> list(uint64_t nodeid, bool plus, uint32_t size, pid_t tid = 0, uint64_t offset = 0,
+                          bool* isComplete = nullptr) {
     std::vector<Named> all;
-    uint64_t offset = 0;
     for (;;) {
-      fuse_read_in in{};
-      in.fh = fh, in.offset = offset, in.size = size;
-      const Reply reply = ask(plus ? FUSE_READDIRPLUS : FUSE_READDIR, nodeid, bytesOf(in), tid);
+      const Reply reply = listReply(nodeid, plus, size, tid, offset);
       CHECK_EQ(reply.error, 0);
       CHECK(reply.body.size() <= size);
-      if (reply.error != 0 || reply.body.empty()) return all;
+      if (isComplete != nullptr) *isComplete = reply.body.empty();
+      if (reply.error != 0 || reply.body.size() < FUSE_NAME_OFFSET) return all;
       for (size_t at = 0; at < reply.body.size();) {
         fuse_entry_out entry{};
         if (plus) std::memcpy(&entry, reply.body.data() + at, sizeof entry);
@@ -199,6 +191,13 @@ class Mounted {
       }
     }
   }
+  Reply listReply(uint64_t nodeid, bool plus, uint32_t size, pid_t tid, uint64_t offset) {
+    fuse_read_in in{};
+    in.offset = offset, in.size = size;
+    return ask(plus ? FUSE_READDIRPLUS : FUSE_READDIR, nodeid, bytesOf(in), tid);
+  }
+  // What every program does first that imports anything.
+  void listRoot(pid_t tid) { CHECK(!list(kRootIno, true, 4096, tid).empty()); }
 
   Reply create(uint64_t parent, const std::string& name, pid_t tid) {
     fuse_create_in in{};

@@ -67,7 +67,7 @@ TEST(an_observer_of_a_generation) {
   CHECK_EQ(m.overlay->observe({false, 0}, viewer.pid), 0);
   CHECK_EQ(m.readPath("version", viewer.pid), "0");
   CHECK_EQ(m.readPath("version", other.pid), "1");
-  m.opendir(kRootIno, viewer.pid);
+  m.listRoot(viewer.pid);
   // It holds no generation: only readers do.
   CHECK(m.overlay->pins().empty());
   const uint64_t package = m.walk("pkg", viewer.pid);

@@ -1,29 +1,10 @@
-// What the kernel may keep of the root: its attributes, and its listing over a swap.
+// What the kernel may keep of the root.
 #include "check.h"
 #include "overlay_mounted.h"
 
 using namespace siteswap::test;
 
 namespace {
-
-fuse_open_out openRoot(Mounted& m, pid_t tid) {
-  return m.ask(FUSE_OPENDIR, kRootIno, bytesOf(fuse_open_in{}), tid).as<fuse_open_out>();
-}
-
-void releaseRoot(Mounted& m, const fuse_open_out& opened) {
-  fuse_release_in in{};
-  in.fh = opened.fh;
-  // The kernel sends it in nobody's name.
-  CHECK_EQ(m.ask(FUSE_RELEASEDIR, kRootIno, bytesOf(in)).error, 0);
-}
-
-std::set<std::string> names(Mounted& m, const fuse_open_out& opened) {
-  std::set<std::string> found;
-  for (const Named& named : m.listHandle(kRootIno, opened.fh, false, 4096)) found.insert(named.name);
-  return found;
-}
-
-constexpr uint32_t kDropping = FOPEN_CACHE_DIR, kKept = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE, kApart = FOPEN_KEEP_CACHE;
 
 // Commits a new name.
 void add(Mounted& m, uint32_t id, const std::string& name) {
@@ -35,51 +16,6 @@ void add(Mounted& m, uint32_t id, const std::string& name) {
 
 }  // namespace
 
-TEST(the_listing_is_kept_by_handles_of_one_generation_at_a_time) {
-  Mounted m;
-  Process old, other, next, last;
-  const fuse_open_out first = openRoot(m, old.pid);
-  CHECK_EQ(first.open_flags, kDropping);
-  // Whatever is there may not have been dropped yet.
-  CHECK_EQ(openRoot(m, other.pid).open_flags, kApart);
-  CHECK(!names(m, first).empty());
-  const fuse_open_out second = openRoot(m, other.pid);
-  CHECK_EQ(second.open_flags, kKept);
-
-  add(m, 1, "new");
-  // Either may still fill what the kernel keeps.
-  const fuse_open_out early = openRoot(m, next.pid);
-  CHECK_EQ(early.open_flags, kApart);
-  CHECK(names(m, early).contains("new"));
-  CHECK(!names(m, first).contains("new"));
-  releaseRoot(m, first);
-  CHECK_EQ(openRoot(m, next.pid).open_flags, kApart);
-  releaseRoot(m, early);  // not one of them
-  CHECK_EQ(openRoot(m, next.pid).open_flags, kApart);
-  releaseRoot(m, second);
-  const fuse_open_out fresh = openRoot(m, next.pid);
-  CHECK_EQ(fresh.open_flags, kDropping);
-  CHECK_EQ(openRoot(m, last.pid).open_flags, kApart);
-  releaseRoot(m, fresh);  // never used, and it has dropped what was there
-  const fuse_open_out kept = openRoot(m, last.pid);
-  CHECK_EQ(kept.open_flags, kKept);
-  CHECK(names(m, kept).contains("new"));
-  // Who stays at the old generation lists it, and leaves nothing behind.
-  const fuse_open_out pinned = openRoot(m, old.pid);
-  CHECK_EQ(pinned.open_flags, kApart);
-  CHECK(!names(m, pinned).contains("new"));
-}
-
-TEST(the_listing_is_not_kept_while_a_transaction_is_open) {
-  Mounted m;
-  Process member, reader;
-  REQUIRE(m.begin(1, member.pid) == 0);
-  CHECK_EQ(openRoot(m, reader.pid).open_flags, kApart);
-  CHECK_EQ(openRoot(m, member.pid).open_flags, kApart);
-  CHECK_EQ(m.overlay->abortTransaction(1), 0);
-  CHECK_EQ(openRoot(m, reader.pid).open_flags, kDropping);
-}
-
 // The kernel takes what a listing brings as of when it takes it in, which may be after a swap.
 TEST(a_listing_of_the_root_brings_names_only) {
   Mounted m;
@@ -89,7 +25,7 @@ TEST(a_listing_of_the_root_brings_names_only) {
 TEST(what_the_root_looks_like_to_a_member_has_a_time_of_its_own) {
   Mounted m;
   Process pinned;
-  m.opendir(kRootIno, pinned.pid);
+  m.listRoot(pinned.pid);
   add(m, 1, "new");
   const auto time = [&](pid_t pid) {
     const fuse_attr a = m.getattr(kRootIno, pid).attr;
@@ -113,7 +49,7 @@ TEST(what_the_root_looks_like_to_a_member_has_a_time_of_its_own) {
 TEST(the_roots_attributes_are_those_of_head_and_kept_whoever_is_pinned) {
   Mounted m;
   Process pinned;
-  m.opendir(kRootIno, pinned.pid);
+  m.listRoot(pinned.pid);
   const fuse_attr before = m.getattr(kRootIno, pinned.pid).attr;
   add(m, 1, "new");
   Process reader;
@@ -142,7 +78,7 @@ TEST(with_leases_each_view_has_its_own_root) {
   Mounted m({}, PinPolicy::kLease);
   Process pinned, reader;
   CHECK_EQ(m.getattr(kRootIno, reader.pid).attr_valid, kForever);
-  m.opendir(kRootIno, pinned.pid);
+  m.listRoot(pinned.pid);
   add(m, 1, "new");
   const fuse_attr_out old = m.getattr(kRootIno, pinned.pid), now = m.getattr(kRootIno, reader.pid);
   CHECK_EQ(old.attr_valid, 0u);

@@ -1,7 +1,6 @@
 /**
- * The root's listing, which the kernel keeps, while commits come: programs open the root, wait a little, list it twice. A
- * handle that was opened before a swap and is read after it must show its own generation, and leave nothing of that for
- * those who come later.
+ * The root's listing while commits come: programs open the root, wait a little, list it twice. Each must see one generation,
+ * the same both times, and none that is older than when it began; and leave nothing in the kernel for those who come later.
  */
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -98,16 +97,11 @@ test('listings of the root while commits come', { timeout: TIMEOUT_MS }, async (
   const daemon = await ControlClient.connect(defaultStorePath(mounted.site));
   t.after(() => daemon.close());
 
-  // Between commits listings cost nothing but the opening.
+  // The kernel never has all of it: each listing asks.
   await mounted.must(program, mounted.site, committed, log);
   const requests = await countRequests(daemon, () => mounted.must(program, mounted.site, committed, log));
-  assert.deepEqual(
-    { READDIR: requests['READDIR'], READDIRPLUS: requests['READDIRPLUS'] },
-    {
-      READDIR: undefined,
-      READDIRPLUS: undefined,
-    },
-  );
+  const asked = (requests['READDIR'] ?? 0) + (requests['READDIRPLUS'] ?? 0);
+  assert.ok(asked >= 2 * 2 && requests['OPENDIR'] === undefined, JSON.stringify(requests));
 
   const swaps = new Swaps(mounted, daemon);
   const lister = mounted.start(program, [mounted.site, committed, log, String(RUN_MS / 1000)]);
@@ -116,7 +110,6 @@ test('listings of the root while commits come', { timeout: TIMEOUT_MS }, async (
     const before = generation;
     generation = await swaps.commit(`os.rename(f'{site}/gen-${before}', f'{site}/gen-${before + 1}')`);
     commit(generation);
-    // The kernel keeps nothing while a transaction is open.
     await sleep((generation * 37) % 80);
   }
   assert.equal(lister.exitCode, 0);

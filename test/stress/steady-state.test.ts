@@ -2,8 +2,8 @@
  * What an import costs when one generation is alive and the kernel has everything in its caches: counted by the server,
  * which sees every request there is.
  *
- * No LOOKUP, no GETATTR, no READDIR and no READ: OPENDIR and RELEASEDIR for each directory listed, and the IOCTL that CPython
- * before 3.14 sends for each file it opens.
+ * No LOOKUP, no GETATTR, no OPENDIR, no READDIR and no READ, but to list the root, by which the process is met; and the IOCTL
+ * that CPython before 3.14 sends for each file it opens.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -17,6 +17,8 @@ const TIMEOUT_MS = 5 * 60_000;
 const MODULES = 300;
 const IMPORTS = 4;
 const ROUNDS = 3;
+/** Of the root, by one Python: `site` looks for `.pth` files, and each finder that is asked for a name takes a listing. */
+const MOST_ROOT_LISTINGS = 4;
 
 const IMPORT = `
 import importlib, json, xml.dom.minidom, pkg, pkg.lazy
@@ -44,15 +46,16 @@ for name in ('missing', 'pkg/missing'): assert not os.path.exists(f'{root}/{name
 `;
 
 /**
- * What a host that is short of memory took away is read again, at one GETATTR each: by a listing in two requests (a page,
- * and its end), or by a READ.
+ * What is read is read at one GETATTR each: by a listing in two requests (a page, and its end), or by a READ. That is the
+ * root's listing, and what a host that is short of memory took away.
  */
-function assertCached(counts: RequestCounts): void {
+function assertCached(counts: RequestCounts, rootListings: number): void {
   const number = (name: string): number => counts[name] ?? 0;
-  for (const name of ['LOOKUP', 'GETXATTR', 'ACCESS', 'STATX']) assert.equal(number(name), 0, showCounts(counts));
-  const listedAnew = (number('READDIR') + number('READDIRPLUS')) / 2;
-  assert.ok(number('GETATTR') <= listedAnew + number('READ'), showCounts(counts));
-  assert.ok(listedAnew < IMPORTS && number('READ') <= 5, showCounts(counts));
+  const never = ['LOOKUP', 'GETXATTR', 'ACCESS', 'STATX', 'OPEN', 'OPENDIR', 'RELEASEDIR'];
+  for (const name of never) assert.equal(number(name), 0, showCounts(counts));
+  const listed = (number('READDIR') + number('READDIRPLUS')) / 2;
+  assert.ok(number('GETATTR') <= listed + number('READ'), showCounts(counts));
+  assert.ok(listed < rootListings + IMPORTS && number('READ') <= 5, showCounts(counts));
 }
 
 test('steady state: an import asks for nothing that is cached', { timeout: TIMEOUT_MS }, async (t) => {
@@ -80,11 +83,11 @@ test('steady state: an import asks for nothing that is cached', { timeout: TIMEO
   const walk = await measure('every file below the root named and read', () =>
     mounted.must(mounted.python, '-S', '-c', WALK, mounted.site, ...tops),
   );
-  assertCached(walk);
+  assertCached(walk, 0);
 
   const imports = await measure(`${IMPORTS} imports of ${MODULES} modules`, async () => {
     for (let i = 0; i < IMPORTS; i++) await mounted.must(mounted.python, '-c', IMPORT);
   });
-  assertCached(imports);
+  assertCached(imports, IMPORTS * MOST_ROOT_LISTINGS);
   await mounted.unmount();
 });
