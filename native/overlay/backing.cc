@@ -102,6 +102,12 @@ FdPtr Backing::openCommitted(const Committed& file, bool cachedOnly, int& error)
   return keep(e.ino, raw);
 }
 
+void Backing::fetch(const Committed& file) {
+  int error = 0;
+  const FdPtr fd = openCommitted(file, false, error);
+  if (fd) ::posix_fadvise(fd->get(), 0, static_cast<off_t>(file.entry().size), POSIX_FADV_WILLNEED);
+}
+
 FdPtr Backing::openBody(int bodiesFd, uint64_t ino, Body body, int& error) {
   const bool live = body.isLive, create = body.mayCreate;
   const uint64_t key = live ? ino | kLiveKey : ino;

@@ -87,10 +87,15 @@ void Overlay::read(fuse::RequestPtr request) {
   if (range && readAhead_.answer(request, *range)) return;
   // First what the page cache can answer at once, on this thread; only what has to wait for a disk lets another one
   // read on. What the first round got is kept: it may be in no cache any more.
+  const bool isSmall =
+      target.kind == Target::kCommitted && target.committed.entry().size <= Neighbours::kMostBytes && arg.offset == 0;
   size_t done = 0;
   char* const buffer = readBuffer(arg.size);
   for (const bool cachedOnly : {true, false}) {
-    if (!cachedOnly) request->resign();
+    if (!cachedOnly) {
+      request->resign();
+      if (isSmall) neighbours_.note(target.committed);
+    }
     const Source source = openForReading(target, cachedOnly);
     if (source.error == EAGAIN && cachedOnly) continue;
     if (source.error != 0) return request->replyError(source.error);

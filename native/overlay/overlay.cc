@@ -53,6 +53,8 @@ Overlay::Overlay(OverlayOptions options, OverlayEvents events)
       numbers_(options_.firstIno, options_.inoCount),
       backing_(options_.lowerFd, options_.layersDir),
       readAhead_([this](std::function<void()> work) { return session_->post(std::move(work)); }),
+      neighbours_([this](std::function<void()> work) { return session_->post(std::move(work)); },
+                  [this](const Committed& file) { backing_.fetch(file); }),
       later_([this](std::function<void()> work) { return session_ != nullptr && session_->post(std::move(work)); }),
       maxMtimeNs_(options_.maxMtimeNs),
       processes_({options_.disablePidfdInfo, options_.disableExitEvents, events_.log}) {}

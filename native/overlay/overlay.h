@@ -31,6 +31,7 @@
 #include "overlay/later.h"
 #include "overlay/live.h"
 #include "overlay/merge.h"
+#include "overlay/neighbours.h"
 #include "overlay/own_root.h"
 #include "overlay/read_ahead.h"
 #include "overlay/transaction.h"
@@ -457,6 +458,7 @@ class Overlay : public fuse::Operations {
   LiveLayer live_;
   OwnRoots ownRoots_;
   ReadAhead readAhead_;
+  Neighbours neighbours_;
   Later later_;
 
   mutable std::shared_mutex viewsMutex_;
