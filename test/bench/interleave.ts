@@ -2,7 +2,7 @@
  * Sets the subjects up, and runs each work on all of them in turn: A B C, B C A, … What disturbs the machine for a while
  * then disturbs all of them, and a ratio means more than the times that it is made of.
  */
-import { mkdirSync, readdirSync } from 'node:fs';
+import { linkSync, mkdirSync, readdirSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { run } from './program.js';
@@ -40,10 +40,20 @@ export async function setUp(subject: Subject, work: string, materials: Materials
   const tree = subject.tree(place);
   mkdirSync(tree, { recursive: true });
   await run(['cp', '-a', `${materials.stack.path}/.`, tree]);
-  if (withBigFile) await run(['cp', materials.bigFile, join(tree, BIG_FILE)]);
+  if (withBigFile) await placeBigFile(materials.bigFile, join(tree, BIG_FILE));
   await subject.mount(place);
   const env = cleanEnvironment(prefix, join(work, 'home'));
   return { subject, place, materials, python: join(prefix, 'bin/python'), env };
+}
+
+/** The same blocks for all subjects where that can be: how a file lies on the disk makes more difference than who reads it. */
+async function placeBigFile(from: string, to: string): Promise<void> {
+  try {
+    linkSync(from, to);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EXDEV') throw error;
+    await run(['cp', from, to]);
+  }
 }
 
 /** Nothing of the user's configuration; caches of the packages themselves outside of the tree, the same for all subjects. */
