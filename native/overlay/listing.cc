@@ -83,13 +83,12 @@ class Listing {
 };
 
 // Where a transaction's listing is (low half), and the first name to come that is not listed any more (high half): who
-// renames what he lists, one by one, would else list the new names too, and so on for ever. Made of a committed
-// directory's offset too, for who becomes a member while he lists: the base's children have the same positions.
+// renames what he lists, one by one, would else list the new names too, and so on for ever.
 class TransactionOffset {
  public:
   explicit TransactionOffset(uint64_t offset)
       : isSettled_((offset & kTransactionOffset) != 0),
-        position_(isSettled_ ? lowBits(offset, kPositionBits) : CommittedOffset(offset).position()),
+        position_(lowBits(offset, kPositionBits)),
         end_(isSettled_ ? kAddedCookie + ((offset & ~kTransactionOffset) >> kPositionBits) : 0) {}
   bool isSettled() const { return isSettled_; }
   void settle(uint64_t end) {
@@ -171,9 +170,12 @@ void Overlay::listInto(fuse::RequestPtr request, bool plus) {
     case Target::kCommitted:
       break;
   }
-  // Who stands in a committed directory as a member lists the transaction's.
+  // Who stands in a committed directory as a member lists the transaction's; but who becomes one while he lists goes on
+  // with what he began. (What the live layer adds has other places in the transaction's.)
+  const uint64_t offset = request->arg<fuse_read_in>().offset;
+  if (offset != 0 && (offset & kTransactionOffset) == 0) return listCommitted(*request, target.committed, plus, 0);
   TxnPtr member;
-  if (isListedFirst(target.committed) && request->arg<fuse_read_in>().offset == 0) {
+  if (isListedFirst(target.committed) && offset == 0) {
     Caller caller;
     if (!identify(request, Asks::kListing, caller, target.committed)) return;
     member = caller.member;
