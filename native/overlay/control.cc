@@ -33,11 +33,6 @@ std::shared_ptr<Transaction> Overlay::makeTree(const TxnPtr& txn, const std::str
       [this](const Committed& of) { return live_.entries(LiveLayer::keyOf(of)); },
       [this](uint64_t ino, int bodiesFd, const std::string& name) { return live_.copyTo(ino, bodiesFd, name); },
       [this](uint64_t ino, bool keeps) { keeps ? live_.addReferences(ino, 1) : live_.forget(ino, 1); },
-      // The kernel keeps its listing for everybody, members who stand in it too: that was right for them until now. (No
-      // lock: only INVAL_INODE's attributes and pages.)
-      [this](const Committed& directory) {
-        if (directory.entry().ino != kRootIno) session_->notifyInvalInode(directory.entry().ino, 0, 0);
-      },
       [this, weak](uint64_t ino) {
         const TxnPtr owner = weak.lock();
         if (!owner) return;

@@ -214,7 +214,8 @@ void Overlay::listRoot(fuse::RequestPtr request, bool plus) {
 }
 
 bool Overlay::mayKeepListing(const fuse::Request& request, const Committed& directory) const {
-  if (inoOf(request.nodeid()) == kRootIno || isListedFirst(directory)) return false;
+  // (A directory that is reached from an own root is another one to the kernel: see Overlay::dropListings().)
+  if (inoOf(request.nodeid()) == kRootIno || rootOf(request.nodeid()) != 0 || isListedFirst(directory)) return false;
   std::shared_lock lock(viewsMutex_);
   return !hasMembers();
 }

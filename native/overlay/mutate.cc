@@ -2,11 +2,21 @@
 #include <fcntl.h>
 
 #include <cerrno>
+#include <chrono>
+#include <future>
+#include <set>
 
 #include "overlay/overlay.h"
 #include "sys/clock.h"
 
 namespace siteswap::overlay {
+
+namespace {
+
+// It takes as long as waking a thread, unless somebody holds it up.
+constexpr std::chrono::seconds kListingsPatience{1};
+
+}  // namespace
 
 std::string Overlay::pathOf(const Target& target) {
   if (target.kind == Target::kCommitted) return target.committed.path();
@@ -199,12 +209,39 @@ bool Overlay::enterFile(fuse::RequestPtr& request, uint64_t nodeid, Reach reach,
 
 // A directory is another inode to the kernel from each root, and from a committed one that a member stands in: what it
 // keeps of the others' attributes is of before the change.
-void Overlay::forgetElsewhere(const Change_& change, uint64_t nodeid) {
+void Overlay::forgetElsewhere(fuse::Request& request, const Change_& change, uint64_t nodeid) {
   if (change.tree == nullptr) return;
   for (const uint64_t other : {change.ino, nodeidOf(change.tree->ownRoot(), change.ino)}) {
     // Of the mount's root nothing is kept while there are members.
     if (other != nodeid && other != kRootIno) session_->notifyInvalInode(other, -1, 0);
   }
+  if (const Committed base = change.tree->takeDifference(change.ino); base && base.entry().ino != kRootIno) {
+    dropListings(request, base);
+  }
+}
+
+// The kernel keeps the listing of a committed directory for everybody, members who stand in it too: that was right for
+// them until the names began to differ in their transaction. They may stand in it as any generation has it.
+//
+// The kernel waits for the pages of the listing, one of which is locked while it is copied to somebody's memory, and who
+// that is may let it wait there for as long as he likes. So this is done with no lock held, on a thread that others need
+// not wait for, and nobody waits for that one long.
+void Overlay::dropListings(fuse::Request& request, const Committed& directory) {
+  const std::string path = directory.path();
+  std::set<uint64_t> inos{directory.entry().ino};
+  {
+    std::shared_lock lock(viewsMutex_);
+    for (const auto& [generation, manifest] : manifests_) {
+      if (const Committed at = Committed{manifest.get(), 0}.descendant(path)) inos.insert(at.entry().ino);
+    }
+  }
+  request.resign();
+  const auto done = std::make_shared<std::promise<void>>();
+  listingsDropped_.run([this, inos, done] {
+    for (const uint64_t ino : inos) session_->notifyInvalInode(ino, 0, 0);
+    done->set_value();
+  });
+  done->get_future().wait_for(kListingsPatience);
 }
 
 // ---- names ------------------------------------------------------------------------------------------------------
@@ -222,7 +259,7 @@ void Overlay::createNode(fuse::RequestPtr request, std::string_view name, uint32
   const auto made =
       change.tree->create(change.ino, name, mode, request->header().uid, request->header().gid, rdev, target, 1);
   if (made.error != 0) return request->replyError(made.error);
-  forgetElsewhere(change, request->nodeid());
+  forgetElsewhere(*request, change, request->nodeid());
   replyEntry(*request, made.attributes, mayCacheNew(*request, change), true);
 }
 
@@ -265,7 +302,7 @@ void Overlay::create(fuse::RequestPtr request) {
   // Without O_EXCL an existing file is opened: the kernel walks again, finds it, and does that itself.
   if (made.error == EEXIST && (arg.flags & O_EXCL) == 0) return request->replyError(ESTALE);
   if (made.error != 0) return request->replyError(made.error);
-  forgetElsewhere(change, request->nodeid());
+  forgetElsewhere(*request, change, request->nodeid());
   replyCreated(*request, made.attributes, mayCacheNew(*request, change));
 }
 
@@ -288,7 +325,7 @@ void Overlay::removeNode(fuse::RequestPtr request, bool directory) {
   Change_ change;
   if (!enterDirectory(request, request->nodeid(), name, change)) return;
   if (const int e = change.tree->remove(change.ino, name, directory)) return request->replyError(e);
-  forgetElsewhere(change, request->nodeid());
+  forgetElsewhere(*request, change, request->nodeid());
   request->replyEmpty();
 }
 
@@ -308,8 +345,8 @@ void Overlay::rename(fuse::RequestPtr request) {
   if (!enterDirectory(request, arg.newdir, name2, to)) return;
   if (from.tree != to.tree) return request->replyError(EXDEV);
   if (const int e = from.tree->rename(from.ino, name, to.ino, name2, arg.flags)) return request->replyError(e);
-  forgetElsewhere(from, request->nodeid());
-  forgetElsewhere(to, arg.newdir);
+  forgetElsewhere(*request, from, request->nodeid());
+  forgetElsewhere(*request, to, arg.newdir);
   request->replyEmpty();
 }
 
@@ -322,7 +359,7 @@ void Overlay::link(fuse::RequestPtr request) {
   if (file.tree == nullptr || file.tree != directory.tree) return request->replyError(EXDEV);
   const auto made = file.tree->link(file.ino, directory.ino, name, 1);
   if (made.error != 0) return request->replyError(made.error);
-  forgetElsewhere(directory, request->nodeid());
+  forgetElsewhere(*request, directory, request->nodeid());
   replyEntry(*request, made.attributes, mayCacheNew(*request, directory), true);
 }
 
@@ -375,7 +412,7 @@ void Overlay::setattr(fuse::RequestPtr request) {
   }
   const auto result = wanted.mask == 0 ? attributesIn(change) : setAttributesIn(change, wanted);
   if (result.error != 0) return request->replyError(result.error);
-  if (S_ISDIR(result.attributes.mode)) forgetElsewhere(change, request->nodeid());
+  if (S_ISDIR(result.attributes.mode)) forgetElsewhere(*request, change, request->nodeid());
   if (!change.through.node) return replyAttributes(*request, result.attributes, change.ino != kRootIno);
   forgetOther(change);
   replyAttributes(*request, shown(change.through.node), true);

@@ -56,6 +56,7 @@ Overlay::Overlay(OverlayOptions options, OverlayEvents events)
       neighbours_([this](std::function<void()> work) { return session_->post(std::move(work)); },
                   [this](const Committed& file) { backing_.fetch(file); }),
       later_([this](std::function<void()> work) { return session_ != nullptr && session_->post(std::move(work)); }),
+      listingsDropped_([this](std::function<void()> work) { return session_->post(std::move(work)); }),
       maxMtimeNs_(options_.maxMtimeNs),
       processes_({options_.disablePidfdInfo, options_.disableExitEvents, events_.log}) {}
 

@@ -404,7 +404,9 @@ class Overlay : public fuse::Operations {
   bool enterAsMember(fuse::RequestPtr& request, const Target& target, const std::string& path, Change_& change);
   bool mayCacheNew(const fuse::Request& request, const Change_& change) const;
   // After a directory, or what is in it, has changed through the node `nodeid`.
-  void forgetElsewhere(const Change_& change, uint64_t nodeid);
+  void forgetElsewhere(fuse::Request& request, const Change_& change, uint64_t nodeid);
+  // Those that the kernel keeps of a directory of the base, in which a transaction's names are others from now on.
+  void dropListings(fuse::Request& request, const Committed& directory);
   void forgetOther(const Change_& change);
   Transaction::Result attributesIn(const Change_& change);
   Transaction::Result setAttributesIn(const Change_& change, const AttributeChange& wanted);
@@ -459,7 +461,7 @@ class Overlay : public fuse::Operations {
   OwnRoots ownRoots_;
   ReadAhead readAhead_;
   Neighbours neighbours_;
-  Later later_;
+  Later later_, listingsDropped_;
 
   mutable std::shared_mutex viewsMutex_;
   std::map<uint64_t, std::unique_ptr<Manifest>> manifests_;

@@ -393,8 +393,7 @@ void Transaction::takeChild(Node& parent, const std::string& name) {
 }
 
 void Transaction::touchEntries(Node& directory, int64_t timeNs) {
-  const bool isFirst = !std::exchange(directory.entriesChanged, true);
-  if (isFirst && directory.base && !replaying_ && options_.namesDiffer) options_.namesDiffer(directory.base);
+  directory.entriesChanged = true;
   directory.mtimeNs = directory.ctimeNs = timeNs;
 }
 

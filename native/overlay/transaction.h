@@ -50,6 +50,7 @@ struct Node {
   bool liveBrought = false;  // directories: what the live layer has there is among the children
   bool attributesChanged = false;
   bool entriesChanged = false;   // directories: a name was added, removed or replaced here
+  bool isDifferenceTaken = false;
   std::optional<Xattrs> xattrs;  // set once they differ from the base's
   std::string target;            // symlinks
   uint32_t externalLinks = 0;    // names of the base's file outside the tree (a package cache); gone after a copy-up
@@ -114,9 +115,6 @@ class Transaction {
     std::function<int(uint64_t liveIno, int bodiesFd, const std::string& name)> copyLive = {};
     // Whether a file of the live layer is to stay, though it is removed there. Not empty where liveEntries is not.
     std::function<void(uint64_t liveIno, bool keeps)> keepLive = {};
-    // From now on the names in a directory are not those of the base any more; called under the lock. Empty: nobody
-    // cares.
-    std::function<void(const Committed& directory)> namesDiffer = {};
     // Takes a body away that nobody can reach any more; called under the lock, so somewhere else. Empty: at once.
     std::function<void(uint64_t ino)> removeBody = {};
   };
@@ -189,6 +187,8 @@ class Transaction {
            const std::function<bool(const Listed&)>& each);
   uint64_t endOfNames(uint64_t directory);  // the cookie of the next name that comes
   uint64_t parentOf(uint64_t ino);          // of a directory
+  // Of a directory whose names are not those of the base any more: what it is in the base, the first time it is asked.
+  Committed takeDifference(uint64_t directory);
   uint32_t modeOf(uint64_t ino);            // 0: there is no such node
 
   // Bodies. Where a file's bytes are now.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <utility>
 
 #include "fuse/protocol.h"
 #include "overlay/transaction.h"
@@ -276,6 +277,13 @@ int Transaction::list(uint64_t ino, uint64_t afterCookie, uint64_t endCookie, un
     if (node != nullptr && !give(*node, at->second, at->first)) return 0;
   }
   return 0;
+}
+
+Committed Transaction::takeDifference(uint64_t directory) {
+  std::lock_guard lock(mutex_);
+  Node* node = find(directory);
+  const bool differs = node != nullptr && node->isDirectory() && node->base && node->entriesChanged;
+  return differs && !std::exchange(node->isDifferenceTaken, true) ? node->base : Committed{};
 }
 
 uint64_t Transaction::parentOf(uint64_t ino) {

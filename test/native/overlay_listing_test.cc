@@ -81,6 +81,23 @@ TEST(a_member_that_stands_in_a_committed_directory_lists_its_own) {
   CHECK(isComplete(m, committed, member.pid));
 }
 
+// In a directory that is another one by now: its own names are those of the path.
+TEST(a_member_that_stands_in_an_older_generations_directory_lists_its_own) {
+  Mounted m;
+  Process installer, member;
+  const uint64_t old = m.walk("pkg");
+  REQUIRE(m.begin(1, installer.pid) == 0);
+  CHECK_EQ(m.create(m.walk("pkg", installer.pid), "first", installer.pid).error, 0);
+  m.commit(1, 1);
+  CHECK(m.walk("pkg") != old && isComplete(m, old, member.pid));
+  REQUIRE(m.begin(2, member.pid) == 0);
+  m.dropNotifications();
+  CHECK_EQ(m.create(m.walk("pkg", member.pid), "new", member.pid).error, 0);
+  CHECK(isDropped(m, old));
+  const auto listed = names(m.list(old, true, 300, member.pid));
+  CHECK(listed.contains("first") && listed.contains("new"));
+}
+
 // Who removes what he lists, and begins with that, finds all that readers' Pythons have left there.
 TEST(who_becomes_a_member_while_he_lists_what_is_live_misses_nothing) {
   Mounted m;
