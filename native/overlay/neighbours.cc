@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <new>
 
 namespace siteswap::overlay {
 
@@ -22,9 +23,10 @@ void Neighbours::note(const Committed& file) {
   }
   Directory& directory = *at;
   const uint32_t count = std::min(directory.count, directory.left);
-  if (directory.isRunning || count == 0) return;
+  if (directory.isRunning || count == 0 || running_ == kRunning) return;
   if (!post_([this, node, from = directory.next, count] { fetch(node, from, count); })) return;
   directory.isRunning = true;
+  ++running_;
   directory.next = (directory.next + count) % children;
   directory.left -= count;
   directory.count = std::min(directory.count * 2, kMost);
@@ -35,9 +37,15 @@ void Neighbours::fetch(const Committed& directory, uint32_t from, uint32_t count
   for (uint32_t i = 0; i < count; ++i) {
     const Committed child = directory.childAt((from + i) % children);
     const Entry& e = child.entry();
-    if (S_ISREG(e.mode) && e.size > 0 && e.size <= kMostBytes) fetch_(child);
+    if (!S_ISREG(e.mode) || e.size == 0 || e.size > kMostBytes) continue;
+    try {
+      fetch_(child);
+    } catch (const std::bad_alloc&) {
+      break;
+    }
   }
   std::lock_guard lock(mutex_);
+  --running_;
   for (Directory& each : latest_) {
     if (each.node == directory) each.isRunning = false;
   }

@@ -133,8 +133,13 @@ TEST(only_the_latest_directories_are_remembered) {
   std::string why;
   const auto manifest = Manifest::open(f.dir / "n", why);
   const Committed root{manifest.get(), 0};
-  for (uint32_t i = 0; i <= Neighbours::kDirectories; ++i) f.neighbours.note(root.childAt(i).childAt(0));
-  CHECK_EQ(f.work().size(), Neighbours::kDirectories + 1);
+  for (uint32_t i = 0; i < 20; ++i) f.neighbours.note(root.childAt(i).childAt(0));
+  // Others are left to serve.
+  CHECK_EQ(f.work().size(), Neighbours::kRunning);
+  for (uint32_t i = Neighbours::kRunning; i <= Neighbours::kDirectories; ++i) {
+    f.neighbours.note(root.childAt(i).childAt(0));
+    CHECK_EQ(f.work().size(), 1u);
+  }
   f.neighbours.note(root.childAt(Neighbours::kDirectories).childAt(0));
   CHECK(f.work().empty());
   f.neighbours.note(root.childAt(0).childAt(0));
