@@ -223,9 +223,9 @@ void Overlay::forgetElsewhere(fuse::Request& request, const Change_& change, uin
 // The kernel keeps the listing of a committed directory for everybody, members who stand in it too: that was right for
 // them until the names began to differ in their transaction. They may stand in it as any generation has it.
 //
-// The kernel waits for the pages of the listing, one of which is locked while it is copied to somebody's memory, and who
-// that is may let it wait there for as long as he likes. So this is done with no lock held, on a thread that others need
-// not wait for, and nobody waits for that one long.
+// The kernel waits for the pages of the listing, one of which is locked while it is copied to somebody's memory, and
+// who that is may let it wait there for as long as he likes. So this is done with no lock held, on a thread that others
+// need not wait for, and nobody waits for that one long.
 void Overlay::dropListings(fuse::Request& request, const Committed& directory) {
   const std::string path = directory.path();
   std::set<uint64_t> inos{directory.entry().ino};

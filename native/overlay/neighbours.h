@@ -17,8 +17,8 @@ class Neighbours {
   static constexpr uint64_t kMostBytes = 128 << 10;  // of a file that this is for: what one READ asks for
   static constexpr uint32_t kFirst = 8, kMost = 64;  // how many are fetched at once
   static constexpr size_t kDirectories = 64;         // the latest that are remembered
-  // Rounds at a time. The threads are those that serve (LeaderPool::kMaxThreads): would many readers of a slow disk have
-  // all of them fetch, nobody would answer what is in the cache.
+  // Rounds at a time. The threads are those that serve (LeaderPool::kMaxThreads): would many readers of a slow disk
+  // have all of them fetch, nobody would answer what is in the cache.
   static constexpr size_t kRunning = 4;
 
   // Runs it on another thread, soon. False: never.

@@ -49,7 +49,7 @@ struct Node {
   uint64_t liveIno = 0;      // of such a file: its number there, where its bytes are while !ownBody
   bool liveBrought = false;  // directories: what the live layer has there is among the children
   bool attributesChanged = false;
-  bool entriesChanged = false;   // directories: a name was added, removed or replaced here
+  bool entriesChanged = false;  // directories: a name was added, removed or replaced here
   bool isDifferenceTaken = false;
   std::optional<Xattrs> xattrs;  // set once they differ from the base's
   std::string target;            // symlinks
@@ -189,7 +189,7 @@ class Transaction {
   uint64_t parentOf(uint64_t ino);          // of a directory
   // Of a directory whose names are not those of the base any more: what it is in the base, the first time it is asked.
   Committed takeDifference(uint64_t directory);
-  uint32_t modeOf(uint64_t ino);            // 0: there is no such node
+  uint32_t modeOf(uint64_t ino);  // 0: there is no such node
 
   // Bodies. Where a file's bytes are now.
   struct BodyPlace {
