@@ -21,9 +21,9 @@ class Backing {
 
   // A committed regular file, for reading. With `cachedOnly` EAGAIN in `error` when that might have to wait for a disk;
   // EIO when it is not there.
+  FdPtr openCommitted(const Committed& file, bool cachedOnly, int& error);
   // Has the page cache read a committed file; waits for the disk to find it, at most.
   void fetch(const Committed& file);
-  FdPtr openCommitted(const Committed& file, bool cachedOnly, int& error);
   struct Body {
     bool isLive = false;  // of the live layer, where a number may also be that of a committed file
     bool mayCreate = false;

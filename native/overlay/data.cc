@@ -85,10 +85,10 @@ void Overlay::read(fuse::RequestPtr request) {
   const Target target = resolve(request->nodeid());
   const std::optional<ReadAhead::Range> range = rangeAhead(*request, target);
   if (range && readAhead_.answer(request, *range)) return;
-  // First what the page cache can answer at once, on this thread; only what has to wait for a disk lets another one
-  // read on. What the first round got is kept: it may be in no cache any more.
   const bool isSmall =
       target.kind == Target::kCommitted && target.committed.entry().size <= Neighbours::kMostBytes && arg.offset == 0;
+  // First what the page cache can answer at once, on this thread; only what has to wait for a disk lets another one
+  // read on. What the first round got is kept: it may be in no cache any more.
   size_t done = 0;
   char* const buffer = readBuffer(arg.size);
   for (const bool cachedOnly : {true, false}) {

@@ -98,7 +98,7 @@ class TransactionOffset {
   uint64_t position() const { return position_; }
   uint64_t end() const { return end_; }
   uint64_t cookie() const {
-    if (isSettled_ && position_ >= kAdded) return kAddedCookie + (position_ - kAdded);
+    if (position_ >= kAdded) return kAddedCookie + (position_ - kAdded);
     return position_ > 2 ? position_ - 2 : 0;
   }
   // Other places in the same listing.
@@ -189,10 +189,9 @@ void Overlay::listInto(fuse::RequestPtr request, bool plus) {
 }
 
 void Overlay::listRoot(fuse::RequestPtr request, bool plus) {
-  const CommittedOffset offset(request->arg<fuse_read_in>().offset);
-  const bool begins = request->arg<fuse_read_in>().offset == 0;
-  const bool isTransactions = (request->arg<fuse_read_in>().offset & kTransactionOffset) != 0;
-  if (begins || isTransactions) {
+  const uint64_t offset = request->arg<fuse_read_in>().offset;
+  const bool begins = offset == 0;
+  if (begins || (offset & kTransactionOffset) != 0) {
     const Asks asks = begins ? Asks::kListing : Asks::kName;
     return withView(std::move(request), asks, [this, plus, begins](fuse::Request& r, const Caller& caller) {
       if (caller.member) return listTransaction(r, *caller.member->tree, kRootIno, plus);
@@ -207,7 +206,7 @@ void Overlay::listRoot(fuse::RequestPtr request, bool plus) {
     std::shared_lock lock(viewsMutex_);
     head = head_->generation();
   }
-  const uint64_t generation = offset.generation(head);
+  const uint64_t generation = CommittedOffset(offset).generation(head);
   const Manifest* manifest = generation > head ? nullptr : manifestOf(generation);
   if (manifest == nullptr) return request->replyError(ESTALE);
   listCommitted(*request, {manifest, 0}, plus, generation);

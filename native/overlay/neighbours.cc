@@ -13,8 +13,7 @@ void Neighbours::note(const Committed& file) {
   std::lock_guard lock(mutex_);
   auto at = std::find_if(latest_.begin(), latest_.end(), [&](const Directory& each) { return each.node == node; });
   if (at == latest_.end()) {
-    const uint32_t own = file.manifest->childIndex(node.entry(), file.name()).value_or(node.entry().firstChild);
-    const uint32_t position = own - node.entry().firstChild;
+    const uint32_t position = file.index - node.entry().firstChild;
     latest_.push_front({.node = node, .next = (position + 1) % children, .left = children - 1, .count = kFirst});
     if (latest_.size() > kDirectories) latest_.pop_back();
     at = latest_.begin();

@@ -461,7 +461,8 @@ class Overlay : public fuse::Operations {
   OwnRoots ownRoots_;
   ReadAhead readAhead_;
   Neighbours neighbours_;
-  Later later_, listingsDropped_;
+  Later later_;
+  Later listingsDropped_;  // who lists may hold it up, which the others' work must not wait for
 
   mutable std::shared_mutex viewsMutex_;
   std::map<uint64_t, std::unique_ptr<Manifest>> manifests_;

@@ -5,6 +5,7 @@
 import { linkSync, mkdirSync, readdirSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
+import { systemCode } from '../../src/util/errors.js';
 import { run } from './program.js';
 import { BIG_FILE, type Materials } from './stack.js';
 import { difference, rotated } from './statistics.js';
@@ -51,7 +52,7 @@ async function placeBigFile(from: string, to: string): Promise<void> {
   try {
     linkSync(from, to);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EXDEV') throw error;
+    if (systemCode(error) !== 'EXDEV') throw error;
     await run(['cp', from, to]);
   }
 }

@@ -15,6 +15,18 @@ std::string numbered(uint32_t i) {
   return std::string(i < 10 ? "00" : i < 100 ? "0" : "") + std::to_string(i) + ".pyc";
 }
 
+// Of the directory `name`.
+std::unique_ptr<Manifest> scanned(const TempDir& dir, const std::string& name) {
+  const siteswap::sys::UniqueFd lower(::open((dir / name).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const std::string path = dir / (name + ".manifest");
+  ScanSummary summary;
+  CHECK_EQ(scanToManifest(lower.get(), path, uint64_t{1} << 32, uint64_t{1} << 32, nullptr, summary).errorNumber, 0);
+  std::string why;
+  auto manifest = Manifest::open(path, why);
+  CHECK_EQ(why, "");
+  return manifest;
+}
+
 class Fetching {
  public:
   static constexpr uint32_t kFiles = 200;
@@ -28,13 +40,7 @@ class Fetching {
     CHECK_EQ(::symlink("000.pyc", (dir / "lower/cache/010.link").c_str()), 0);
     writeFile(dir / "lower/single/only", "x");
     writeFile(dir / "lower/top", "x");
-    lower = siteswap::sys::UniqueFd(::open((dir / "lower").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    ScanSummary summary;
-    CHECK_EQ(scanToManifest(lower.get(), dir / "m", uint64_t{1} << 32, uint64_t{1} << 32, nullptr, summary).errorNumber,
-             0);
-    std::string why;
-    manifest = Manifest::open(dir / "m", why);
-    CHECK_EQ(why, "");
+    manifest = scanned(dir, "lower");
   }
   void note(const std::string& path) { neighbours.note(Committed{manifest.get(), 0}.descendant(path)); }
   // What the work that is waiting fetches.
@@ -49,7 +55,6 @@ class Fetching {
   }
 
   TempDir dir;
-  siteswap::sys::UniqueFd lower;
   std::unique_ptr<Manifest> manifest;
   std::deque<std::function<void()>> waiting;
   std::vector<std::string> fetched;
@@ -126,12 +131,7 @@ TEST(only_the_latest_directories_are_remembered) {
     for (const char* name : {"a", "b"})
       writeFile(f.dir / ("many/" + numbered(static_cast<uint32_t>(i)) + "/" + name), "x");
   }
-  const siteswap::sys::UniqueFd many(::open((f.dir / "many").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  ScanSummary summary;
-  CHECK_EQ(scanToManifest(many.get(), f.dir / "n", uint64_t{2} << 32, uint64_t{1} << 32, nullptr, summary).errorNumber,
-           0);
-  std::string why;
-  const auto manifest = Manifest::open(f.dir / "n", why);
+  const auto manifest = scanned(f.dir, "many");
   const Committed root{manifest.get(), 0};
   for (uint32_t i = 0; i < 20; ++i) f.neighbours.note(root.childAt(i).childAt(0));
   // Others are left to serve.
